@@ -1,0 +1,40 @@
+import type { Config } from './config/schema.ts';
+
+/** One certificate in use by one virtual host: what a worker needs to serve it. Plain data. */
+export interface Identity {
+  /** `server_name` of the virtual host. */
+  virtualHost: string;
+  /** SHA-256 of the leaf certificate, lower-case hex: the name under which its staple is kept. */
+  fingerprint: string;
+  keyType: KeyType;
+  /** PEM, leaf first. */
+  certificate: string;
+  /** PEM. */
+  key: string;
+}
+
+export type KeyType = 'rsa' | 'ecdsa' | 'ed25519' | 'ed448';
+
+/** What a handshake staples: DER of the OCSPResponse, and the time (ms since the epoch) after which it must not be served. */
+export interface ServableStaple {
+  der: Uint8Array;
+  validUntil: number;
+}
+
+/** Everything a worker serves from. Immutable: a change is a new snapshot or one of the updates below. */
+export interface Snapshot {
+  config: Config;
+  identities: Identity[];
+  /** By fingerprint. */
+  staples: Map<string, ServableStaple>;
+  /** From which session ticket keys are derived; at least 32 bytes. */
+  ticketSecret: Uint8Array;
+}
+
+/** Small changes sent to running workers between two snapshots. */
+export type SnapshotUpdate =
+  | { type: 'snapshot'; snapshot: Snapshot }
+  /** All identities of one virtual host, with their staples: they switch together. */
+  | { type: 'identities'; virtualHost: string; identities: Identity[]; staples: Map<string, ServableStaple> }
+  /** A newer staple, or none any more. */
+  | { type: 'staple'; fingerprint: string; staple: ServableStaple | undefined };
