@@ -1,0 +1,26 @@
+// Installs what package-lock.json names, when it is not installed yet. Plain JavaScript that Node 18 can run: the
+// Node that Staplegate itself needs is one of the things it installs.
+import { spawnSync } from 'node:child_process';
+import { existsSync, statSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const modified = (path) => (existsSync(root + path) ? statSync(root + path).mtimeMs : 0);
+
+if (modified('node_modules/.package-lock.json') < modified('package-lock.json')) {
+  console.error('Installing the packages named in package-lock.json …');
+  const npm = process.env.npm_execpath;
+  const [command, ...first] = npm ? [process.execPath, npm] : ['npm'];
+  // The engines field speaks of the Node that runs Staplegate, not of the one that runs npm now.
+  const { status } = spawnSync(command, [...first, 'ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: root, stdio: ['ignore', 2, 2] });
+  if (status !== 0) {
+    console.error('npm ci failed; see above. Is the npm registry reachable?');
+    process.exit(1);
+  }
+}
+
+const own = existsSync(root + 'node_modules/.bin/node');
+if (!own && Number(process.versions.node.split('.')[0]) < 24) {
+  console.error(`Staplegate needs Node 24 or newer; this is ${process.version}, and no packaged Node exists for ${process.platform}-${process.arch}.`);
+  process.exit(1);
+}
