@@ -25,11 +25,19 @@ const text = printf(({ timestamp: time, level, message, ...facts }) => {
   return printable(`${String(time)} ${level.padEnd(5)} ${String(message)}${tail.join('')}`);
 });
 
+export interface LogSettings {
+  level: Level;
+  format: 'text' | 'json';
+}
+
 /** Logs to standard error, which systemd's journal keeps; one line an event. */
-export function createLog({ level, format }: { level: Level; format: 'text' | 'json' }): Log {
-  return winston.createLogger({
+export function createLog(settings: LogSettings): Log & { configure(settings: LogSettings): void } {
+  const options = ({ level, format }: LogSettings) => ({
     level,
     format: combine(timestamp(), format === 'json' ? json() : text),
     transports: [new winston.transports.Console({ stderrLevels: ['error', 'warn', 'info', 'debug'] })],
   });
+  const logger = winston.createLogger(options(settings));
+  const write = (level: Level) => (message: string, facts?: Facts) => void logger.log(level, message, facts);
+  return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug'), configure: (changed) => logger.configure(options(changed)) };
 }

@@ -2,76 +2,195 @@ import { isIP } from 'node:net';
 import { domainToASCII } from 'node:url';
 import { z } from 'zod';
 
+declare module 'zod' {
+  interface GlobalMeta {
+    spelling?: Spelling;
+  }
+}
+
 /** Where a listener is bound. `fdName` is a socket handed over by the service manager (LISTEN_FDNAMES). */
 export type ListenAddress = { name: string } & ({ host: string; port: number } | { socketPath: string } | { fdName: string });
 
 /** Where a backend is reached over plain HTTP. */
 export type BackendAddress = { name: string } & ({ host: string; port: number } | { socketPath: string });
 
-/** A text value with its own notation: `parse` returns undefined when the text is not in it. */
-function notation<T extends {} | null>(expected: string, parse: (text: string) => T | undefined) {
-  return z.union([z.string(), z.number()], { error: `must be ${expected}` }).transform((value, context): T => {
-    const parsed = parse(String(value));
-    if (parsed !== undefined) return parsed;
-    context.addIssue({ code: 'custom', message: `must be ${expected}`, input: value });
-    return z.NEVER;
-  });
+/** How a value is written. */
+export interface Spelling {
+  /** Name of the notation in docs/configuration.md and docs/config.schema.json. */
+  name: string;
+  /** Completes `must be …`. */
+  expected: string;
+  /** For editors: lets through a little more than the parser, never less. */
+  pattern: string;
+  /** YAML may read the text as a number. */
+  numeric?: boolean;
+  /** A file name, which the loader resolves against the configuration file's folder. */
+  path?: boolean;
 }
 
-function scaled(units: Record<string, number>) {
+/** A text value with its own notation: `parse` returns undefined when the text is not in it. */
+function notation<T extends {}>(spelling: Spelling, parse: (text: string) => T | undefined) {
+  return z
+    .union([z.string(), z.number()], { error: `must be ${spelling.expected}` })
+    .transform((value, context): T => {
+      const parsed = typeof value === 'number' && !spelling.numeric ? undefined : parse(String(value));
+      if (parsed !== undefined) return parsed;
+      context.addIssue({ code: 'custom', message: `must be ${spelling.expected}`, input: value });
+      return z.NEVER;
+    })
+    .meta({ spelling });
+}
+
+function scaled(units: Record<string, number>, { min, max }: { min: number; max: number }) {
   return (text: string): number | undefined => {
-    const [, digits, unit] = /^(\d{1,12})([a-z]*)$/.exec(text) ?? [];
-    if (digits === undefined || unit === undefined) return undefined;
-    if (unit === '' && Number(digits) === 0) return 0;
-    const factor = units[unit];
-    return factor === undefined ? undefined : Number(digits) * factor;
+    const [, digits = '', unit = ''] = /^(\d{1,12})([a-z]*)$/.exec(text) ?? [];
+    const factor = unit === '' && Number(digits) === 0 ? 0 : units[unit];
+    if (digits === '' || factor === undefined) return undefined;
+    const value = Number(digits) * factor;
+    return value >= min && value <= max ? value : undefined;
   };
 }
 
-/** `250ms`, `10s`, `5m`, `12h`, `7d` or `0` → milliseconds. */
-export const duration = notation('a duration such as 10s, 5m or 1d', scaled({ ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }));
+const timeUnits = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const timePattern = '^(0|[0-9]{1,12}(ms|s|m|h|d))$';
 
-/** `512`, `64k`, `1m`, `2g` → bytes. */
-export const size = notation('a size such as 64k or 1m', scaled({ '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }));
+/** setTimeout fires at once for delays that do not fit 31 bits. */
+const longestTimer = 24 * timeUnits.d;
+const longestDuration = 3650 * timeUnits.d;
+
+/** `250ms`, `10s`, `5m`, `12h`, `7d` or `0` → milliseconds, compared with ages. */
+export const duration = notation(
+  { name: 'duration', expected: 'a duration such as 10s, 5m, 12h or 7d, at most 3650d', pattern: timePattern, numeric: true },
+  scaled(timeUnits, { min: 0, max: longestDuration }),
+);
+
+/** A duration that a timer can wait; 0 does not wait at all. */
+export const wait = notation(
+  { name: 'wait', expected: 'a duration such as 500ms, 10s or 5m, at most 24d, or 0', pattern: timePattern, numeric: true },
+  scaled(timeUnits, { min: 0, max: longestTimer }),
+);
+
+/** A deadline: a duration that a timer can wait, and never 0, because nothing may take for ever and nothing can finish in no time. */
+export const deadline = notation(
+  { name: 'deadline', expected: 'a duration such as 500ms, 10s or 5m, more than 0 and at most 24d', pattern: '^[0-9]{1,12}(ms|s|m|h|d)$' },
+  scaled(timeUnits, { min: 1, max: longestTimer }),
+);
+
+const age = scaled(timeUnits, { min: 0, max: longestDuration });
+
+/** Apache's notation of SSLStaplingResponseMaxAge: a duration, or -1 for no limit. */
+export const ageLimit = notation(
+  { name: 'age_limit', expected: 'a duration such as 12h or 7d, or -1 for no limit', pattern: '^(-1|0|[0-9]{1,12}(ms|s|m|h|d))$', numeric: true },
+  (text) => (text === '-1' ? -1 : age(text)),
+);
+
+/** `512`, `64k`, `1m` → bytes. */
+export const size = notation(
+  { name: 'size', expected: 'a size such as 512, 64k or 1m, more than 0 and at most 1g', pattern: '^[0-9]{1,12}[kmg]?$', numeric: true },
+  scaled({ '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }, { min: 1, max: 1024 ** 3 }),
+);
+
+export const workerCount = notation(
+  { name: 'worker_count', expected: 'auto, or a whole number from 0 to 256', pattern: '^(auto|[0-9]{1,3})$', numeric: true },
+  (text): 'auto' | number | undefined => {
+    if (text === 'auto') return text;
+    return /^\d{1,3}$/.test(text) && Number(text) <= 256 ? Number(text) : undefined;
+  },
+);
+
+/** No control characters: a file name with a line break is a pasted file. */
+export const path = notation({ name: 'path', expected: 'the name of a file or folder', pattern: '^[^\\x00-\\x1f\\x7f]+$', path: true }, (text) =>
+  /^[^\x00-\x1f\x7f]{1,4096}$/.test(text) ? text : undefined,
+);
+
+/** A host name as certificates and ClientHellos spell it: lower case, A-labels (RFC 5890), no trailing dot. */
+function hostName(text: string): string | undefined {
+  const ascii = domainToASCII(text.replace(/\.$/, ''));
+  if (ascii === '' || ascii.length > 253 || isIP(ascii) !== 0) return undefined;
+  return /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/.test(ascii) ? ascii : undefined;
+}
+
+/** One leading `*.` covers exactly one label (RFC 9525, section 6.3). */
+export const serverName = notation(
+  { name: 'host_name', expected: 'a host name such as shop.example.org or *.example.org', pattern: '^(\\*\\.)?[^*\\s:/]+$' },
+  (text) => {
+    const wildcard = text.startsWith('*.');
+    const name = hostName(wildcard ? text.slice(2) : text);
+    return wildcard && name !== undefined ? `*.${name}` : name;
+  },
+);
+
+/** IPv6 in its one canonical spelling (RFC 5952), so that equal addresses compare equal. */
+function address(text: string): string | undefined {
+  const bracketed = /^\[([0-9a-fA-F:.]+)\]$/.exec(text)?.[1];
+  if (bracketed !== undefined) return isIP(bracketed) === 6 ? new URL(`http://${text}`).hostname.slice(1, -1) : undefined;
+  return isIP(text) === 4 ? text : hostName(text);
+}
 
 function hostAndPort(text: string): { host: string; port: number } | undefined {
-  const [, bracketed, plain, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@[\]]+)):(\d{1,5})$/.exec(text) ?? [];
-  const host = bracketed ?? plain;
+  const [, before = '', digits = ''] = /^(.+):(\d{1,5})$/.exec(text) ?? [];
+  const host = address(before);
   const port = Number(digits);
-  if (host === undefined || port > 65_535 || (bracketed !== undefined && isIP(bracketed) !== 6)) return undefined;
-  return { host, port };
+  return host !== undefined && port <= 65_535 ? { host, port } : undefined;
 }
 
+/** unix(7): sun_path holds 108 bytes with the final NUL; longer names would be cut by the kernel interface. */
 function socketPath(text: string): { socketPath: string } | undefined {
-  return /^unix:\/[^\0]+$/.test(text) ? { socketPath: text.slice('unix:'.length) } : undefined;
+  return /^unix:\/[^\x00-\x1f\x7f]+$/.test(text) && Buffer.byteLength(text) <= 'unix:'.length + 107 ? { socketPath: text.slice('unix:'.length) } : undefined;
 }
 
-export const listenAddress = notation('an address such as 0.0.0.0:443, [::]:443, unix:/run/x.sock or fd:NAME', (text): ListenAddress | undefined => {
-  const fdName = /^fd:([\w.-]+)$/.exec(text)?.[1];
-  const where = fdName === undefined ? (socketPath(text) ?? hostAndPort(text)) : { fdName };
-  return where && { name: text, ...where };
+/** Port 0 lets the kernel choose. */
+export const listenAddress = notation(
+  {
+    name: 'listen_address',
+    expected: 'an address such as 0.0.0.0:443, "[::]:443", unix:/run/x.sock or fd:NAME',
+    pattern: '^(\\[[0-9a-fA-F:.]+\\]:[0-9]{1,5}|unix:/.+|fd:[A-Za-z0-9_.-]+|[^:/@\\[\\]\\s]+:[0-9]{1,5})$',
+  },
+  (text): ListenAddress | undefined => {
+    const fdName = /^fd:([\w.-]+)$/.exec(text)?.[1];
+    const where = fdName === undefined ? (socketPath(text) ?? hostAndPort(text)) : { fdName };
+    return where && { name: text, ...where };
+  },
+);
+
+export const backendAddress = notation(
+  {
+    name: 'backend_address',
+    expected: 'http://HOST[:PORT] without a path, or unix:/PATH',
+    pattern: '^(http://(\\[[0-9a-fA-F:.]+\\]|[^:/?#@\\[\\]\\s]+)(:[0-9]{1,5})?/?|unix:/.+)$',
+  },
+  (text): BackendAddress | undefined => {
+    const authority = /^http:\/\/([^/?#@\s]+)\/?$/.exec(text)?.[1];
+    const where = socketPath(text) ?? (authority === undefined ? undefined : hostAndPort(/:\d+$/.test(authority) ? authority : `${authority}:80`));
+    return where && !('port' in where && where.port === 0) ? { name: text, ...where } : undefined;
+  },
+);
+
+/** The pathname of requests (RFC 3986, section 3.3), of which this is the beginning. */
+export const routePath = notation({ name: 'route_path', expected: 'a path such as / or /api/', pattern: '^/[^?#\\s]*$' }, (text) =>
+  /^\/[^?#\s\x00-\x1f\x7f]*$/.test(text) ? text : undefined,
+);
+
+export const responderUrl = notation({ name: 'url', expected: 'a URL such as http://ocsp.example.org/', pattern: '^https?://[^\\s#]+$' }, (text) => {
+  const url = /^https?:\/\/[^\s#\\]+$/i.test(text) ? URL.parse(text) : null;
+  return url !== null && url.username === '' && url.password === '' ? text : undefined;
 });
 
-export const backendAddress = notation('http://HOST[:PORT] or unix:/PATH', (text): BackendAddress | undefined => {
-  const authority = /^http:\/\/([^/?#@\s]+)\/?$/.exec(text)?.[1];
-  const where = socketPath(text) ?? (authority === undefined ? undefined : hostAndPort(/:\d+$/.test(authority) ? authority : `${authority}:80`));
-  return where && { name: text, ...where };
-});
+/** OpenSSL's cipher list: names and its few operators (openssl-ciphers(1)). */
+export const cipherList = notation(
+  { name: 'cipher_list', expected: 'an OpenSSL cipher list such as ECDHE+AESGCM:!aNULL', pattern: '^[A-Za-z0-9_:+!@=.,-]+$' },
+  (text) => (/^[A-Za-z0-9_:+!@=.,-]+$/.test(text) ? text : undefined),
+);
 
-/** A host name as certificates and ClientHellos spell it: lower case, A-labels; `wildcard` also allows one leading `*.`. */
-function hostName(text: string, wildcard: boolean): string | undefined {
-  const prefix = wildcard && text.startsWith('*.') ? '*.' : '';
-  const ascii = domainToASCII(text.slice(prefix.length).replace(/\.$/, ''));
-  if (ascii === '' || ascii.length > 253 || isIP(ascii) !== 0) return undefined;
-  return /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/.test(ascii) ? prefix + ascii : undefined;
-}
-
-export const serverName = notation('a host name such as shop.example.org or *.example.org', (text) => hostName(text, true));
-
-export const cidr = notation('an IP address or a network such as 10.0.0.0/8', (text) => {
-  const [address = '', prefix, ...rest] = text.split('/');
-  const family = isIP(address);
-  const bits = family === 6 ? 128 : 32;
-  if (family === 0 || rest.length > 0 || (prefix !== undefined && (!/^\d{1,3}$/.test(prefix) || Number(prefix) > bits))) return undefined;
-  return { address, prefix: prefix === undefined ? bits : Number(prefix), family: family === 6 ? ('ipv6' as const) : ('ipv4' as const) };
-});
+export const cidr = notation(
+  { name: 'network', expected: 'an IP address or a network such as 10.0.0.0/8', pattern: '^[0-9a-fA-F:.]+(/[0-9]{1,3})?$' },
+  (text) => {
+    const [address = '', prefix, ...rest] = text.split('/');
+    const family = isIP(address);
+    const bits = family === 6 ? 128 : 32;
+    // isIP takes a zone (fe80::1%eth0), which no peer address that is compared carries.
+    if (family === 0 || address.includes('%') || rest.length > 0 || (prefix !== undefined && (!/^\d{1,3}$/.test(prefix) || Number(prefix) > bits)))
+      return undefined;
+    return { address, prefix: prefix === undefined ? bits : Number(prefix), family: family === 6 ? ('ipv6' as const) : ('ipv4' as const) };
+  },
+);

@@ -1,0 +1,24 @@
+import { z } from 'zod';
+
+/** The type of a key that is present: without its default and without being optional. */
+export function unwrap(type: z.core.$ZodType): z.core.$ZodType {
+  return type instanceof z.ZodOptional || type instanceof z.ZodDefault || type instanceof z.ZodPrefault ? unwrap(type.unwrap()) : type;
+}
+
+/** Whether a key of this type may be left out. */
+export function isOptional(type: z.core.$ZodType): boolean {
+  return z.safeParse(type, undefined).success;
+}
+
+/** Every map of the configuration, by its path (`''`, `tls`, `virtual_hosts[].routes[]`), with the names of its keys. */
+export type Sections = Map<string, string[]>;
+
+export function sectionsOf(type: z.core.$ZodType, path = '', sections: Sections = new Map()): Sections {
+  const inner = unwrap(type);
+  if (inner instanceof z.ZodArray) sectionsOf(inner.element, `${path}[]`, sections);
+  if (inner instanceof z.ZodObject) {
+    sections.set(path, Object.keys(inner.shape));
+    for (const [key, value] of Object.entries<z.core.$ZodType>(inner.shape)) sectionsOf(value, path === '' ? key : `${path}.${key}`, sections);
+  }
+  return sections;
+}
