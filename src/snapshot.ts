@@ -27,7 +27,9 @@ export interface Snapshot {
   identities: Identity[];
   /** By fingerprint. */
   staples: Map<string, ServableStaple>;
-  /** From which session ticket keys are derived; at least 32 bytes. */
+  /** PEM of the authorities for client certificates, by the path in the configuration. */
+  clientAuthorities: Map<string, string>;
+  /** From which session ticket keys are derived: 32 random bytes. */
   ticketSecret: Uint8Array;
 }
 
@@ -37,4 +39,6 @@ export type SnapshotUpdate =
   /** All identities of one virtual host, with their staples: they switch together. */
   | { type: 'identities'; virtualHost: string; identities: Identity[]; staples: Map<string, ServableStaple> }
   /** A newer staple, or none any more. */
-  | { type: 'staple'; fingerprint: string; staple: ServableStaple | undefined };
+  | { type: 'staple'; fingerprint: string; staple: ServableStaple | undefined }
+  /** New session ticket keys, everywhere at once. */
+  | { type: 'ticketSecret'; ticketSecret: Uint8Array };

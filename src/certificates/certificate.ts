@@ -1,0 +1,159 @@
+import { X509Certificate } from 'node:crypto';
+import { createSecureContext } from 'node:tls';
+import type { KeyType } from '../snapshot.ts';
+import { CertificateError, type CertificateWarning } from './certificate-error.ts';
+import { buildChain } from './chain.ts';
+import { type Extensions, readExtensions } from './extensions.ts';
+import { describeBlocks, pemBlocks } from './pem.ts';
+import { type PrivateKey, readPrivateKey } from './private-key.ts';
+
+/** Where a certificate and its key come from: absolute paths. */
+export interface CertificateSource {
+  certificate: string;
+  key: string;
+  /** The file beside the certificate in which its issuer was found. */
+  issuer?: string;
+}
+
+/** An end-entity certificate ready to serve: with its chain, its key and what its extensions say (RFC 5280, RFC 7633). */
+export interface Certificate {
+  leaf: X509Certificate;
+  /** Who signed the leaf, needed for OCSP; undefined when the leaf is self-signed or the issuer was not found. */
+  issuer: X509Certificate | undefined;
+  /** Leaf first, in order, without a self-signed root. */
+  chainPem: string;
+  keyPem: string;
+  keyType: KeyType;
+  /** subjectAltName dNSName, lower-case. */
+  names: string[];
+  /** subjectAltName iPAddress. */
+  addresses: string[];
+  /** http and https URLs of authorityInfoAccess id-ad-ocsp, in order. */
+  ocspResponders: string[];
+  /** TLS feature status_request (RFC 7633). */
+  mustStaple: boolean;
+  selfSigned: boolean;
+  /** SHA-256 of the leaf's DER, lower-case hex. */
+  fingerprint: string;
+  issuerFingerprint?: string | undefined;
+  /** Milliseconds since the epoch. */
+  notBefore: number;
+  notAfter: number;
+  source: CertificateSource;
+  warnings: CertificateWarning[];
+}
+
+export interface CertificateTexts {
+  certificatePem: string;
+  keyPem: string;
+  /** Further certificates in which issuers are looked for, such as the text of `source.issuer`; what is not needed there is ignored. */
+  extraPem?: string;
+  source: CertificateSource;
+}
+
+/**
+ * Builds a Certificate from PEM texts. The leaf is the certificate that belongs to the private key, wherever it stands;
+ * the chain is ordered by signature. Throws CertificateError with a code of certificateCodes. Whether the certificate is
+ * valid at some time is validityWarning's matter.
+ */
+export function readCertificate({ certificatePem, keyPem, extraPem, source }: CertificateTexts): Certificate {
+  const privateKey = readPrivateKey(keyPem, source.key);
+  const certificates = readCertificates(certificatePem, source.certificate);
+  const leaf = certificates.find((certificate) => certificate.checkPrivateKey(privateKey.key));
+  if (leaf === undefined) throw mismatch(certificates, source);
+  const extras = extraPem === undefined ? [] : readCertificates(extraPem, source.issuer ?? source.certificate);
+  const chain = buildChain(leaf, [...certificates, ...extras]);
+  const extensions = readLeafExtensions(leaf, source.certificate);
+  const chainPem = [leaf, ...chain.intermediates].map(String).join('');
+  checkWithTlsLibrary(chainPem, privateKey, source);
+
+  const fingerprint = sha256(leaf);
+  // A certificate that is there twice, as in cert.pem appended to fullchain.pem, is no mistake worth a warning.
+  const known = new Set([leaf, ...chain.used].map((certificate) => certificate.fingerprint256));
+  const unrelated = certificates.filter((certificate) => !known.has(certificate.fingerprint256));
+  const warnings: CertificateWarning[] = [];
+  const warn = (code: CertificateWarning['code'], text: string) => warnings.push({ code, message: `${source.certificate}: ${text}` });
+  if (certificates[0] !== leaf) warn('leaf_not_first', `the certificate for ${source.key} is not the first one; it is sent first nevertheless`);
+  for (const { subject } of unrelated) warn('unrelated_certificate', `${oneLine(subject)} is not part of the chain and is not sent`);
+  for (const name of extensions.ignoredNames) warn('name_ignored', `the subjectAltName ${name} is not a host name and is ignored`);
+  return {
+    leaf,
+    issuer: chain.issuer,
+    chainPem,
+    keyPem: privateKey.pem,
+    keyType: privateKey.type,
+    names: extensions.names,
+    addresses: extensions.addresses,
+    ocspResponders: extensions.ocspResponders,
+    mustStaple: extensions.mustStaple,
+    selfSigned: chain.selfSigned,
+    fingerprint,
+    issuerFingerprint: chain.issuer && sha256(chain.issuer),
+    notBefore: leaf.validFromDate.getTime(),
+    notAfter: leaf.validToDate.getTime(),
+    source,
+    warnings,
+  };
+}
+
+/** Says that a certificate is outside its validity at `now` (ms since the epoch). nginx and Apache serve such ones too. */
+export function validityWarning({ notBefore, notAfter, source }: Certificate, now: number): CertificateWarning | undefined {
+  if (now > notAfter) return { code: 'certificate_expired', message: `${source.certificate} expired at ${new Date(notAfter).toISOString()}` };
+  if (now >= notBefore) return undefined;
+  return { code: 'certificate_not_yet_valid', message: `${source.certificate} is not valid before ${new Date(notBefore).toISOString()}` };
+}
+
+function readCertificates(pem: string, file: string): X509Certificate[] {
+  const blocks = pemBlocks(pem, file);
+  const found = blocks.filter(({ label }) => label === 'CERTIFICATE');
+  if (found.length === 0) throw new CertificateError('certificate_not_found', file, `${file} holds no certificate: ${describeBlocks(blocks)}`);
+  return found.map(({ text }, i) => {
+    try {
+      return new X509Certificate(text);
+    } catch {
+      throw new CertificateError('certificate_malformed', file, `${file}: certificate ${i + 1} of ${found.length} cannot be parsed: the file is damaged`);
+    }
+  });
+}
+
+/** RFC 9110, section 4.3.4 and RFC 9525: host names are looked up in subjectAltName only. */
+function readLeafExtensions(leaf: X509Certificate, file: string): Extensions {
+  let extensions: Extensions;
+  try {
+    extensions = readExtensions(leaf.raw);
+  } catch (error) {
+    throw new CertificateError('certificate_malformed', file, `${file}: ${(error as Error).message}`);
+  }
+  if (extensions.names.length === 0 && extensions.addresses.length === 0) {
+    throw new CertificateError(
+      'certificate_without_names',
+      file,
+      `${file} (${oneLine(leaf.subject)}) has no host name in subjectAltName; clients ignore the common name (RFC 9525): request a certificate with subjectAltName`,
+    );
+  }
+  return extensions;
+}
+
+/** What OpenSSL refuses here it would refuse in every worker, where one bad certificate must not hurt another. */
+function checkWithTlsLibrary(cert: string, key: PrivateKey, source: CertificateSource): void {
+  try {
+    createSecureContext({ cert, key: key.pem });
+  } catch (error) {
+    const { reason = 'unknown reason' } = error as { reason?: string };
+    throw new CertificateError('certificate_refused', source.certificate, `${source.certificate} is refused by the TLS library: ${reason}`);
+  }
+}
+
+function mismatch([first]: X509Certificate[], source: CertificateSource): CertificateError {
+  const subject = first === undefined ? '' : ` (${oneLine(first.subject)})`;
+  return new CertificateError('key_mismatch', source.key, `the private key ${source.key} does not belong to the certificate ${source.certificate}${subject}`);
+}
+
+function sha256(certificate: X509Certificate): string {
+  return certificate.fingerprint256.replaceAll(':', '').toLowerCase();
+}
+
+/** Node separates the parts of a name by line feeds. For messages only. */
+function oneLine(name: string | undefined): string {
+  return (name ?? '').replaceAll('\n', ', ') || 'without a subject';
+}

@@ -1,0 +1,142 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open, readdir, readlink } from 'node:fs/promises';
+import { basename, dirname, extname, join } from 'node:path';
+import { type Certificate, type CertificateSource, readCertificate } from './certificate.ts';
+import { CertificateError } from './certificate-error.ts';
+
+const maximumFileSize = 1024 * 1024;
+const maximumPairs = 20_000;
+
+/**
+ * Reads a certificate, its key and, when the certificate file lacks the issuer, the files beside it that may hold it.
+ * Throws CertificateError.
+ */
+export async function loadPair(source: CertificateSource): Promise<Certificate> {
+  const [certificatePem, keyPem] = await Promise.all([readText(source.certificate), readText(source.key)]);
+  const alone = readCertificate({ certificatePem, keyPem, source });
+  if (alone.issuer !== undefined || alone.selfSigned) return alone;
+  for (const issuer of issuerFiles(source.certificate)) {
+    try {
+      const extraPem = await readText(issuer);
+      const complete = readCertificate({ certificatePem, keyPem, extraPem, source: { ...source, issuer } });
+      if (complete.issuer !== undefined) return complete;
+    } catch (error) {
+      if (!(error instanceof CertificateError)) throw error;
+      // Without this file the certificate still serves, so what is wrong with it is a warning.
+      if (error.code !== 'file_missing') alone.warnings.push({ code: error.code, message: error.message });
+    }
+  }
+  return alone;
+}
+
+/** Where certbot (chain.pem), nginx and HAProxy (NAME.issuer) users keep the issuer of a certificate file. */
+export function issuerFiles(certificate: string): string[] {
+  const stem = basename(certificate, extname(certificate));
+  const names = ['chain.pem', `${stem}.issuer.pem`, `${stem}.issuer`, `${basename(certificate)}.issuer`, 'issuer.pem', 'ca.pem'];
+  return [...new Set(names)].map((name) => join(dirname(certificate), name)).filter((file) => file !== certificate);
+}
+
+/**
+ * The pairs of a directory and of the directories directly in it: fullchain.pem with privkey.pem, and NAME.pem with NAME.key.
+ * Everything else is ignored, and so is what begins with a dot: Kubernetes keeps its `..data` versions there.
+ */
+export async function scanDirectory(directory: string): Promise<{ pairs: CertificateSource[]; problems: CertificateError[] }> {
+  const pairs: CertificateSource[] = [];
+  const problems: CertificateError[] = [];
+  const entries = await list(directory).catch((error: unknown) => {
+    problems.push(unlistable(directory, error));
+    return { names: [], directories: [] };
+  });
+  pairs.push(...pairsAmong(directory, entries.names));
+  for (const name of entries.directories) {
+    if (pairs.length > maximumPairs) break;
+    const inner = join(directory, name);
+    try {
+      pairs.push(...pairsAmong(inner, (await list(inner)).names));
+    } catch (error) {
+      // ENOTDIR: a link to a file. ENOENT: gone since it was listed, or a link to nowhere.
+      if (!['ENOTDIR', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) problems.push(unlistable(inner, error));
+    }
+  }
+  if (pairs.length > maximumPairs) {
+    problems.push(
+      new CertificateError('too_many_pairs', directory, `certificates_dir ${directory} holds more than ${maximumPairs} pairs; the rest is ignored`),
+    );
+  }
+  return { pairs: pairs.slice(0, maximumPairs), problems };
+}
+
+async function list(directory: string): Promise<{ names: string[]; directories: string[] }> {
+  const entries = (await readdir(directory, { withFileTypes: true })).filter(({ name }) => !name.startsWith('.'));
+  const names = entries.map(({ name }) => name).sort();
+  return {
+    names,
+    directories: entries
+      .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
+      .map(({ name }) => name)
+      .sort(),
+  };
+}
+
+function pairsAmong(directory: string, names: string[]): CertificateSource[] {
+  const present = new Set(names);
+  return names.flatMap((name) => {
+    if (!name.endsWith('.pem')) return [];
+    const key = name === 'fullchain.pem' ? 'privkey.pem' : `${name.slice(0, -'.pem'.length)}.key`;
+    return present.has(key) ? [{ certificate: join(directory, name), key: join(directory, key) }] : [];
+  });
+}
+
+function unlistable(directory: string, error: unknown): CertificateError {
+  return new CertificateError('directory_unreadable', directory, `certificates_dir: ${directory} cannot be listed by user id ${userId()}: ${codeOf(error)}`);
+}
+
+/** Reads a regular file of at most 1 MiB as text. Throws CertificateError `file_*`. */
+async function readText(file: string): Promise<string> {
+  let handle: FileHandle | undefined;
+  try {
+    // Without O_NONBLOCK, opening a named pipe waits for a writer for ever.
+    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    const stat = await handle.stat();
+    if (stat.isDirectory()) throw new CertificateError('file_is_directory', file, `${file} is a directory; name a file in it`);
+    if (!stat.isFile()) throw new CertificateError('file_not_regular', file, `${file} is not a regular file`);
+    if (stat.size > maximumFileSize) throw new CertificateError('file_too_large', file, `${file} is larger than 1 MiB; no certificate or key is`);
+    const buffer = Buffer.allocUnsafe(stat.size + 1);
+    const length = await fill(handle, buffer);
+    if (length > stat.size) throw new CertificateError('pem_truncated', file, `${file} grows while it is read: it is still being written`);
+    return buffer.toString('utf8', 0, length);
+  } catch (error) {
+    throw error instanceof CertificateError ? error : await unreadable(file, error);
+  } finally {
+    await handle?.close();
+  }
+}
+
+async function fill(handle: FileHandle, buffer: Buffer): Promise<number> {
+  let length = 0;
+  while (length < buffer.length) {
+    const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length);
+    if (bytesRead === 0) break;
+    length += bytesRead;
+  }
+  return length;
+}
+
+async function unreadable(file: string, error: unknown): Promise<CertificateError> {
+  const cause = codeOf(error);
+  if (cause === 'ENOENT' || cause === 'ENOTDIR') {
+    const target = await readlink(file).catch(() => undefined);
+    return new CertificateError('file_missing', file, target === undefined ? `${file} does not exist` : `${file} is a link to ${target}, which does not exist`);
+  }
+  const denied = cause === 'EACCES' || cause === 'EPERM';
+  const hint = denied ? `: give that user read access to it and search access to the directories above it` : '';
+  return new CertificateError('file_unreadable', file, `${file} cannot be read by user id ${userId()} (${cause})${hint}`);
+}
+
+function userId(): number | string {
+  return process.geteuid?.() ?? 'unknown';
+}
+
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? 'unknown error';
+}
