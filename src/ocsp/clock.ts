@@ -1,0 +1,27 @@
+/** Time as the schedule sees it, so that tests can run days in milliseconds. */
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /** Runs `run` once after `delay` milliseconds; the result cancels it. */
+  setTimeout(run: () => void, delay: number): () => void;
+  /** In [0, 1). */
+  random(): number;
+}
+
+/** Longer waits are cut in pieces: Node fires at once beyond 2^31−1 ms, and a machine that slept must notice within minutes that a refresh is due. */
+const longestPiece = 15 * 60_000;
+
+/** The real clock. Its timers keep the process alive until they are cancelled. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  random: () => Math.random(),
+  setTimeout(run, delay) {
+    const due = Date.now() + delay;
+    let timer: NodeJS.Timeout;
+    const wait = (left: number): void => {
+      timer = left <= longestPiece ? setTimeout(run, left) : setTimeout(() => wait(due - Date.now()), longestPiece);
+    };
+    wait(delay);
+    return () => clearTimeout(timer);
+  },
+};

@@ -1,0 +1,35 @@
+import dns from 'node:dns';
+import { BlockList, isIP, type LookupFunction } from 'node:net';
+
+/**
+ * Addresses that no certificate may make us ask: link-local ones and the cloud metadata services, which hand out
+ * credentials to whoever can send a plain HTTP request (server-side request forgery).
+ */
+const refused = new BlockList();
+refused.addSubnet('169.254.0.0', 16, 'ipv4'); // RFC 3927; AWS, Azure, Google metadata
+refused.addAddress('100.100.100.200', 'ipv4'); // Alibaba metadata
+refused.addSubnet('fe80::', 10, 'ipv6'); // RFC 4291
+refused.addAddress('fd00:ec2::254', 'ipv6'); // AWS metadata
+refused.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6'); // 169.254.0.0/16 through NAT64 (RFC 6052)
+
+/** Whether an IP address, with or without brackets, is one of those. Host names are not: see {@link guardedLookup}. */
+export function isRefusedAddress(host: string): boolean {
+  const address = host.replace(/^\[|\]$/g, '');
+  const family = isIP(address);
+  return family !== 0 && refused.check(address, family === 6 ? 'ipv6' : 'ipv4');
+}
+
+/** What {@link guardedLookup} fails with when a name has only refused addresses. */
+export const refusedAddressCode = 'ERR_REFUSED_ADDRESS';
+
+/** Looks names up as `dns.lookup` does and leaves refused addresses out: the check is on the very address that is connected to. */
+export const guardedLookup: LookupFunction = (hostname, options, callback) => {
+  dns.lookup(hostname, { ...options, all: true }, (error, addresses) => {
+    if (error) return callback(error, '', 0);
+    const allowed = addresses.filter(({ address }) => !isRefusedAddress(address));
+    const [first] = allowed;
+    if (first === undefined) return callback(Object.assign(new Error('refused address'), { code: refusedAddressCode }), '', 0);
+    if (options.all === true) return callback(null, allowed);
+    callback(null, first.address, first.family);
+  });
+};

@@ -1,0 +1,68 @@
+import type { Certificate } from '../certificates/certificate.ts';
+import type { OcspPolicy } from '../config/schema.ts';
+import type { ServableStaple } from '../snapshot.ts';
+import type { FetchError } from './fetch-record.ts';
+import type { CacheKey } from './staple-cache.ts';
+import type { Staple } from './verify.ts';
+
+/** What stapling needs to know of a certificate. */
+export type StapledLeaf = Pick<
+  Certificate,
+  'leaf' | 'issuer' | 'issuerFingerprint' | 'fingerprint' | 'names' | 'ocspResponders' | 'mustStaple' | 'selfSigned' | 'notBefore' | 'notAfter'
+>;
+
+export type StapleState =
+  /** Served, and the last attempt was good. */
+  | 'good'
+  /** Nothing yet: the first attempt is on its way. */
+  | 'pending'
+  /** The last attempt failed; a staple that was good before may still be served. */
+  | 'failing'
+  | 'revoked'
+  /** The certificate itself has expired. */
+  | 'expired'
+  /** The certificate names no responder and the configuration neither. */
+  | 'no_responder'
+  /** ocsp.stapling: false */
+  | 'off';
+
+/** For people and for metrics. Times in milliseconds since the epoch. */
+export interface StapleStatus {
+  fingerprint: string;
+  names: string[];
+  mustStaple: boolean;
+  state: StapleState;
+  /** Whether clients get a response now. */
+  serving: boolean;
+  thisUpdate?: number | undefined;
+  validUntil?: number | undefined;
+  nextRefresh?: number | undefined;
+  /** The one that answered last, or that is asked first. */
+  responder?: string | undefined;
+  failures: number;
+  lastError?: FetchError | undefined;
+}
+
+/** One certificate under the care of the Stapler. */
+export interface StaplingEntry {
+  readonly certificate: StapledLeaf;
+  readonly policy: OcspPolicy;
+  /** Where its response is kept. */
+  readonly cacheKey: CacheKey | undefined;
+  /** What a handshake may staple now. */
+  readonly current: ServableStaple | undefined;
+  /** The newest verified response, good or revoked. */
+  readonly staple: Staple | undefined;
+  /** Resolves when there is a staple, when the first attempt has ended, or when there is nothing to wait for. */
+  readonly settled: Promise<void>;
+  readonly isSettled: boolean;
+  /** Loads what is kept and plans the first fetch. Resolves when the disk has been read. */
+  start(): Promise<void>;
+  /** Asks now; joins an attempt that is already going on. Never rejects. */
+  refresh(): Promise<void>;
+  /** Resolves when no attempt and no write is going on. */
+  idle(): Promise<void>;
+  /** Ends everything; resolves when nothing is going on any more. */
+  stop(): Promise<void>;
+  status(): StapleStatus;
+}
