@@ -1,0 +1,162 @@
+import { Alert, TlsAlert } from './alert.ts';
+
+/** What a ClientHello offers, as far as the choice of a virtual host and a key type needs it. GREASE values are left out. */
+export interface ClientHello {
+  /** Lower case, without a trailing dot. */
+  serverName: string | undefined;
+  /** Protocol versions: 0x0301 is TLS 1.0, 0x0304 is TLS 1.3. */
+  versions: number[];
+  cipherSuites: number[];
+  /** Absent from clients older than TLS 1.2. */
+  signatureAlgorithms: number[] | undefined;
+  groups: number[];
+  applicationProtocols: string[];
+  statusRequest: boolean;
+}
+
+/** Post-quantum key shares and padding stay below 4 KB; nothing honest comes near this. */
+export const maxHelloSize = 32 * 1024;
+
+const extensionType = { serverName: 0, statusRequest: 5, groups: 10, signatureAlgorithms: 13, applicationProtocols: 16, versions: 43 };
+
+/** Reads big-endian numbers and length-prefixed vectors (RFC 8446, 3); running past the end is a decode_error. */
+class Reader {
+  readonly #bytes: Buffer;
+  #offset = 0;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+  }
+
+  get done(): boolean {
+    return this.#offset === this.#bytes.length;
+  }
+
+  rest(): Buffer {
+    return this.take(this.#bytes.length - this.#offset);
+  }
+
+  take(length: number): Buffer {
+    const end = this.#offset + length;
+    if (end > this.#bytes.length) throw new TlsAlert(Alert.decodeError, 'hello_malformed', 'a ClientHello field runs past the end');
+    const taken = this.#bytes.subarray(this.#offset, end);
+    this.#offset = end;
+    return taken;
+  }
+
+  number(octets: number): number {
+    return this.take(octets).readUIntBE(0, octets);
+  }
+
+  vector(lengthOctets: number): Reader {
+    return new Reader(this.take(this.number(lengthOctets)));
+  }
+
+  numbers(octets: number): number[] {
+    const values: number[] = [];
+    while (!this.done) values.push(this.number(octets));
+    return values;
+  }
+}
+
+/** RFC 8701: servers must ignore these reserved values, 0x0a0a, 0x1a1a … 0xfafa. */
+function isGrease(value: number): boolean {
+  return (value & 0x0f0f) === 0x0a0a && value >> 8 === (value & 0xff);
+}
+
+function withoutGrease(values: number[]): number[] {
+  return values.filter((value) => !isGrease(value));
+}
+
+/**
+ * Puts together the handshake message from the records it came in.
+ * A ClientHello may be split at any octet, over segments and over records (RFC 8446, 5.1).
+ */
+function handshakeMessage(bytes: Buffer): Buffer | undefined {
+  const fragments: Buffer[] = [];
+  let have = 0;
+  let need = 4; // type and length, until the length is known
+  for (let offset = 0; offset < bytes.length;) {
+    if (bytes[offset] !== 22) throw new TlsAlert(Alert.unexpectedMessage, 'hello_malformed', 'the first record is not a handshake record');
+    if (offset + 1 < bytes.length && bytes[offset + 1] !== 3) throw new TlsAlert(Alert.protocolVersion, 'hello_malformed', 'the first record is not TLS');
+    if (offset + 5 > bytes.length) return undefined;
+    const length = bytes.readUInt16BE(offset + 3);
+    if (length === 0 || length > 16_384) throw new TlsAlert(Alert.decodeError, 'hello_malformed', `a record of ${length} bytes`);
+    const fragment = bytes.subarray(offset + 5, offset + 5 + length);
+    fragments.push(fragment);
+    have += fragment.length;
+    offset += 5 + length;
+
+    if (have > 0 && fragments[0]![0] !== 1) throw new TlsAlert(Alert.unexpectedMessage, 'hello_malformed', 'the first message is not a ClientHello');
+    if (have < need) continue;
+    const message = Buffer.concat(fragments);
+    need = 4 + message.readUIntBE(1, 3);
+    if (need > maxHelloSize) throw new TlsAlert(Alert.decodeError, 'hello_too_large', `a ClientHello of ${need} bytes`);
+    if (have >= need) return message.subarray(4, need);
+  }
+  return undefined;
+}
+
+function hostName(extension: Reader): string | undefined {
+  const list = extension.vector(2);
+  let name: string | undefined;
+  while (!list.done) {
+    const type = list.number(1);
+    const value = list.vector(2);
+    if (type !== 0) continue;
+    if (name !== undefined) throw new TlsAlert(Alert.illegalParameter, 'hello_malformed', 'two host names in server_name'); // RFC 6066, 3
+    const text = value.rest().toString('latin1');
+    if (!/^[\x21-\x7e]{1,255}$/.test(text)) throw new TlsAlert(Alert.decodeError, 'hello_malformed', 'a server_name that is not a host name');
+    name = text.toLowerCase().replace(/\.$/, '');
+  }
+  return name;
+}
+
+/**
+ * Reads a ClientHello (RFC 8446, 4.1.2; RFC 5246, 7.4.1.2) from the first bytes of a connection.
+ * @returns undefined while more bytes are needed.
+ * @throws TlsAlert when these bytes can never become an acceptable ClientHello.
+ */
+export function readClientHello(bytes: Buffer): ClientHello | undefined {
+  const message = handshakeMessage(bytes);
+  if (!message) {
+    if (bytes.length > maxHelloSize) throw new TlsAlert(Alert.decodeError, 'hello_too_large', `no complete ClientHello in ${bytes.length} bytes`);
+    return undefined;
+  }
+  const reader = new Reader(message);
+  const legacyVersion = reader.number(2);
+  reader.take(32); // random
+  reader.vector(1); // legacy_session_id
+  const cipherSuites = reader.vector(2).numbers(2);
+  reader.vector(1); // legacy_compression_methods
+
+  const hello: ClientHello = {
+    serverName: undefined,
+    versions: [],
+    cipherSuites: withoutGrease(cipherSuites),
+    signatureAlgorithms: undefined,
+    groups: [],
+    applicationProtocols: [],
+    statusRequest: false,
+  };
+  const extensions = reader.done ? new Reader(Buffer.alloc(0)) : reader.vector(2);
+  const seen = new Set<number>();
+  while (!extensions.done) {
+    const type = extensions.number(2);
+    const body = extensions.vector(2);
+    if (seen.has(type)) throw new TlsAlert(Alert.illegalParameter, 'hello_malformed', `extension ${type} twice`); // RFC 8446, 4.2
+    seen.add(type);
+    if (type === extensionType.serverName) hello.serverName = hostName(body);
+    else if (type === extensionType.statusRequest) hello.statusRequest = true;
+    else if (type === extensionType.groups) hello.groups = withoutGrease(body.vector(2).numbers(2));
+    else if (type === extensionType.signatureAlgorithms) hello.signatureAlgorithms = withoutGrease(body.vector(2).numbers(2));
+    else if (type === extensionType.versions) hello.versions = withoutGrease(body.vector(1).numbers(2));
+    else if (type === extensionType.applicationProtocols) {
+      const list = body.vector(2);
+      while (!list.done) hello.applicationProtocols.push(list.vector(1).rest().toString('latin1'));
+    }
+  }
+  // Before supported_versions, a client offered everything up to legacy_version (RFC 5246, E.1).
+  if (!seen.has(extensionType.versions)) hello.versions = [0x0303, 0x0302, 0x0301].filter((version) => version <= legacyVersion);
+  return hello;
+}

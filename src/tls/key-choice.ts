@@ -1,0 +1,66 @@
+import type { ClientHello } from './client-hello.ts';
+
+/**
+ * Which kind of signature a certificate's key makes: `rsa`, `ed25519`, `ed448`, or for ECDSA the curve in OpenSSL's
+ * words, since TLS 1.3 binds each ECDSA scheme to one curve (RFC 8446, 4.2.3).
+ */
+export type SigningKey = 'rsa' | 'ed25519' | 'ed448' | 'prime256v1' | 'secp384r1' | 'secp521r1';
+
+const schemes: Record<SigningKey, number[]> = {
+  rsa: [0x0804, 0x0805, 0x0806],
+  ed25519: [0x0807],
+  ed448: [0x0808],
+  prime256v1: [0x0403],
+  secp384r1: [0x0503],
+  secp521r1: [0x0603],
+};
+
+/** Below TLS 1.3 the hash and the key type are independent of the curve, and RSA may sign with PKCS#1. */
+const rsaSchemes12 = [...schemes.rsa, 0x0401, 0x0501, 0x0601, 0x0201];
+const ecdsaSchemes12 = [0x0403, 0x0503, 0x0603, 0x0203];
+const curveGroups: Partial<Record<SigningKey, number>> = { prime256v1: 23, secp384r1: 24, secp521r1: 25 };
+
+/** Cipher suites that authenticate the server with ECDSA or EdDSA (RFC 8422, 5289, 7905, 8422 5.10), TLS 1.2 and below. */
+function isEcdsaSuite(suite: number): boolean {
+  return (
+    suite === 0xc009 ||
+    suite === 0xc00a ||
+    suite === 0xc023 ||
+    suite === 0xc024 ||
+    suite === 0xc02b ||
+    suite === 0xc02c ||
+    suite === 0xcca9 ||
+    (suite >= 0xc0ac && suite <= 0xc0af)
+  );
+}
+
+/**
+ * Whether the client can verify a handshake signed with this kind of key, at the version the two sides will negotiate.
+ * @param highestVersion the highest version that the virtual host allows, 0x0304 for TLS 1.3
+ */
+export function canVerify(hello: ClientHello, key: SigningKey, highestVersion: number): boolean {
+  const offered = hello.signatureAlgorithms;
+  const accepts = (accepted: number[]) => offered?.some((scheme) => accepted.includes(scheme)) ?? false;
+  if (highestVersion >= 0x0304 && hello.versions.includes(0x0304)) return accepts(schemes[key]);
+
+  const signs12 = hello.versions.includes(0x0303) && highestVersion >= 0x0303;
+  if (key === 'rsa')
+    return hello.cipherSuites.some((suite) => suite < 0xff00 && !isEcdsaSuite(suite)) && (!signs12 || offered === undefined || accepts(rsaSchemes12));
+  if (!hello.cipherSuites.some(isEcdsaSuite)) return false;
+  const group = curveGroups[key];
+  if (group === undefined) return signs12 && accepts(schemes[key]); // EdDSA exists from TLS 1.2 on
+  return (hello.groups.length === 0 || hello.groups.includes(group)) && (!signs12 || offered === undefined || accepts(ecdsaSchemes12));
+}
+
+/** ECDSA is the cheapest to sign and the most widely verified; RSA is what is left when nothing else fits. */
+const preference: SigningKey[] = ['prime256v1', 'ed25519', 'secp384r1', 'secp521r1', 'ed448', 'rsa'];
+
+/**
+ * The identity a client should get: the preferred one among those it can verify. When it can verify none, the last
+ * in order of preference, with which the TLS library refuses the handshake in the proper words.
+ */
+export function chooseIdentity<T extends { signingKey: SigningKey }>(hello: ClientHello, identities: readonly T[], highestVersion: number): T | undefined {
+  if (identities.length < 2) return identities[0];
+  const ordered = identities.toSorted((a, b) => preference.indexOf(a.signingKey) - preference.indexOf(b.signingKey));
+  return ordered.find(({ signingKey }) => canVerify(hello, signingKey, highestVersion)) ?? ordered.at(-1);
+}

@@ -1,0 +1,84 @@
+import * as net from 'node:net';
+import { networkMatcher, unmapped } from '../config/networks.ts';
+import type { Config, Listen } from '../config/schema.ts';
+import type { Log } from '../log.ts';
+import { type ProxiedPeer, readProxyHeader } from './proxy-protocol.ts';
+import { readPrefix } from './read-prefix.ts';
+
+/** Who is at the other end of a connection; the address is empty for a unix socket. */
+export interface Peer {
+  address: string;
+  port: number;
+}
+
+export interface Accepted {
+  socket: net.Socket;
+  peer: Peer;
+  /** Lifts the deadline (`timeouts.handshake`) under which every new connection stands. */
+  settled: () => void;
+}
+
+/** Accepts connections on a listening socket inherited as a file descriptor, and finds out who the client is. */
+export class Listener {
+  readonly #server: net.Server;
+  readonly #listen: Listen;
+  readonly #config: () => Config;
+  readonly #log: Log;
+  readonly #onConnection: (accepted: Accepted) => void;
+
+  constructor(options: { listen: Listen; config: () => Config; log: Log; onConnection: (accepted: Accepted) => void }) {
+    this.#listen = options.listen;
+    this.#config = options.config;
+    this.#log = options.log;
+    this.#onConnection = options.onConnection;
+    this.#server = net.createServer({ noDelay: true, keepAlive: true }, (socket) => this.#accept(socket));
+  }
+
+  /** @throws the system's error when the socket cannot listen */
+  async start(fd: number): Promise<void> {
+    const listening = Promise.withResolvers<void>();
+    this.#server.once('error', listening.reject);
+    this.#server.listen({ fd, backlog: 4096 }, listening.resolve);
+    await listening.promise;
+    this.#server.off('error', listening.reject);
+    this.#server.on('error', (error) => this.#log.error(`${this.#listen.address.name}: ${error.message}`, { code: 'accept_failed' }));
+  }
+
+  /** Stops accepting; connections already accepted are not touched. */
+  close(): void {
+    this.#server.close();
+  }
+
+  #accept(socket: net.Socket): void {
+    // A reset before anyone else listens must not become an uncaught exception.
+    socket.on('error', () => socket.destroy());
+    const deadline = setTimeout(() => socket.destroy(), this.#config().timeouts.handshake);
+    const settled = () => clearTimeout(deadline);
+    socket.once('close', settled);
+    const peer: Peer = { address: unmapped(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
+    if (!this.#listen.proxyProtocol) {
+      this.#onConnection({ socket, peer, settled });
+      return;
+    }
+    if (peer.address !== '' && !networkMatcher(this.#config().trustedProxies)(peer.address)) {
+      this.#refuse(socket, peer, 'it is not in trusted_proxies');
+      return;
+    }
+    readPrefix<{ proxied: ProxiedPeer | undefined }>(
+      socket,
+      (bytes) => {
+        const header = readProxyHeader(bytes);
+        return header && { value: { proxied: header.value }, consumed: header.consumed };
+      },
+      (result) => {
+        if ('error' in result) this.#refuse(socket, peer, result.error instanceof Error ? result.error.message : 'malformed');
+        else this.#onConnection({ socket, peer: result.value.proxied ?? peer, settled });
+      },
+    );
+  }
+
+  #refuse(socket: net.Socket, peer: Peer, why: string): void {
+    this.#log.warn(`${this.#listen.address.name}: connection from ${peer.address || 'a unix socket'} refused: ${why}`, { code: 'proxy_protocol' });
+    socket.destroy();
+  }
+}

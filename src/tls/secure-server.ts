@@ -1,0 +1,51 @@
+import { createHash, hkdfSync } from 'node:crypto';
+import * as tls from 'node:tls';
+import type { VirtualHost } from '../config/schema.ts';
+import type { Identity, ServableStaple } from '../snapshot.ts';
+import { protocolOptions } from './policy.ts';
+
+export interface SecureServerOptions {
+  virtualHost: VirtualHost;
+  identity: Identity;
+  clientAuthority: string | undefined;
+  ticketSecret: Uint8Array;
+  /** What to staple now, if anything; read at every handshake that asks. */
+  staple: () => ServableStaple | undefined;
+}
+
+/**
+ * Ticket keys are a virtual host's own: a session that was set up under one virtual host's rules for client
+ * certificates must not be resumed under another's (CVE-2025-23419 was this in nginx).
+ */
+export function ticketKeys(ticketSecret: Uint8Array, virtualHost: string): Buffer {
+  return Buffer.from(hkdfSync('sha256', ticketSecret, '', `session tickets of ${virtualHost}`, 48));
+}
+
+/**
+ * A `tls.Server` that never listens: it is handed connections whose ClientHello has been read. Protocol versions,
+ * ciphers and client certificates cannot be set per SNI name in Node, so each virtual host and key has its own.
+ * @throws Error of the TLS library when certificate, key, ciphers or authorities do not fit together.
+ */
+export function createSecureServer(options: SecureServerOptions): tls.Server {
+  const { virtualHost, identity, clientAuthority, ticketSecret, staple } = options;
+  const { mode } = virtualHost.tls.clientAuth;
+  // Without the authorities, Node would accept the certificates of every public one.
+  if (mode !== 'none' && clientAuthority === undefined) throw new Error('the authorities for client certificates are missing (tls.client_auth.ca)');
+  const server = tls.createServer({
+    ...protocolOptions(virtualHost.tls),
+    cert: identity.certificate,
+    key: identity.key,
+    ALPNProtocols: ['http/1.1'],
+    requestCert: mode !== 'none',
+    rejectUnauthorized: mode === 'require',
+    ...(clientAuthority === undefined ? {} : { ca: clientAuthority }),
+    sessionIdContext: createHash('sha256').update(virtualHost.serverName).digest('hex').slice(0, 32),
+    ticketKeys: ticketKeys(ticketSecret, virtualHost.serverName),
+  });
+  server.on('OCSPRequest', (_certificate, _issuer, callback) => {
+    const current = staple();
+    // RFC 6066, 8: no answer rather than an empty one; RFC 6960, 4.2.2.1: nothing after nextUpdate.
+    callback(null, current !== undefined && Date.now() < current.validUntil ? Buffer.from(current.der) : null);
+  });
+  return server;
+}

@@ -1,0 +1,215 @@
+import { X509Certificate } from 'node:crypto';
+import type { Socket } from 'node:net';
+import type { Server, TLSSocket } from 'node:tls';
+import type { VirtualHost } from '../config/schema.ts';
+import { ServerNames } from '../config/server-names.ts';
+import type { Log } from '../log.ts';
+import type { Identity, ServableStaple, Snapshot } from '../snapshot.ts';
+import { Alert, TlsAlert } from './alert.ts';
+import { readClientHello, type ClientHello } from './client-hello.ts';
+import { chooseIdentity, type SigningKey } from './key-choice.ts';
+import type { Accepted, Peer } from './listener.ts';
+import { protocolOptions } from './policy.ts';
+import { readPrefix } from './read-prefix.ts';
+import { createSecureServer, ticketKeys } from './secure-server.ts';
+
+export interface SecureConnection {
+  socket: TLSSocket;
+  peer: Peer;
+  virtualHost: VirtualHost;
+}
+
+/** A context costs about 40 KB: enough for every busy site, bounded where there are ten thousand names. */
+const maxSecureServers = 2000;
+
+const versionNumbers = { TLSv1: 0x0301, 'TLSv1.1': 0x0302, 'TLSv1.2': 0x0303, 'TLSv1.3': 0x0304 };
+
+interface Site {
+  virtualHost: VirtualHost;
+  highestVersion: number;
+  identities: ChoosableIdentity[];
+}
+
+/** An identity with what the choice needs; the certificate is parsed at its first use only. */
+class ChoosableIdentity {
+  readonly identity: Identity;
+  #signingKey: SigningKey | undefined;
+
+  constructor(identity: Identity) {
+    this.identity = identity;
+  }
+
+  get signingKey(): SigningKey {
+    this.#signingKey ??=
+      this.identity.keyType === 'ecdsa'
+        ? (new X509Certificate(this.identity.certificate).publicKey.asymmetricKeyDetails?.namedCurve as SigningKey)
+        : this.identity.keyType;
+    return this.#signingKey;
+  }
+}
+
+interface Pending {
+  peer: Peer;
+  virtualHost: VirtualHost;
+  serverName: string | undefined;
+  settled: () => void;
+}
+
+/**
+ * Terminates TLS: reads each ClientHello, chooses virtual host and identity, and hands the connection to the
+ * `tls.Server` made for them. Nothing here fetches, reads a file or waits.
+ */
+export class TlsFront {
+  readonly #log: Log;
+  readonly #staple: (fingerprint: string) => ServableStaple | undefined;
+  readonly #onSecure: (connection: SecureConnection) => void;
+  #sites = new ServerNames<Site>([]);
+  #byServerName = new Map<string, Site>();
+  #clientAuthorities = new Map<string, string>();
+  #ticketSecret: Uint8Array = new Uint8Array();
+  /** By everything that went into them, least recently used first. */
+  readonly #servers = new Map<string, { server: Server; virtualHost: string }>();
+  readonly #pending = new WeakMap<Socket, Pending>();
+
+  constructor(options: { log: Log; staple: (fingerprint: string) => ServableStaple | undefined; onSecure: (connection: SecureConnection) => void }) {
+    this.#log = options.log;
+    this.#staple = options.staple;
+    this.#onSecure = options.onSecure;
+  }
+
+  /** Serves new connections from this snapshot; those already open go on. */
+  update({ config, identities, clientAuthorities, ticketSecret }: Snapshot): void {
+    const byVirtualHost = Map.groupBy(identities, ({ virtualHost }) => virtualHost);
+    const sites = config.virtualHosts.map((virtualHost): Site => {
+      const own = (byVirtualHost.get(virtualHost.serverName) ?? []).map((identity) => new ChoosableIdentity(identity));
+      return { virtualHost, highestVersion: versionNumbers[protocolOptions(virtualHost.tls).maxVersion], identities: own };
+    });
+    this.#sites = new ServerNames(
+      sites.map((site) => ({ names: [site.virtualHost.serverName, ...site.virtualHost.aliases], isDefault: site.virtualHost.default, value: site })),
+    );
+    this.#byServerName = new Map(sites.map((site) => [site.virtualHost.serverName, site]));
+    this.#clientAuthorities = clientAuthorities;
+    this.#servers.clear();
+    this.setTicketSecret(ticketSecret);
+  }
+
+  /** Replaces the identities of one virtual host. */
+  setIdentities(virtualHost: string, identities: Identity[]): void {
+    const site = this.#byServerName.get(virtualHost);
+    if (site) site.identities = identities.map((identity) => new ChoosableIdentity(identity));
+    for (const [key, entry] of this.#servers) if (entry.virtualHost === virtualHost) this.#servers.delete(key);
+  }
+
+  setTicketSecret(ticketSecret: Uint8Array): void {
+    this.#ticketSecret = ticketSecret;
+    for (const { server, virtualHost } of this.#servers.values()) server.setTicketKeys(ticketKeys(ticketSecret, virtualHost));
+  }
+
+  accept({ socket, peer, settled }: Accepted): void {
+    readPrefix(
+      socket,
+      (bytes) => {
+        if (looksLikeHttp(bytes)) throw new PlainHttp('plain HTTP on a TLS port');
+        const hello = readClientHello(bytes);
+        return hello && { value: hello, consumed: 0 };
+      },
+      (result) => {
+        try {
+          if ('error' in result) throw result.error;
+          const { site, server } = this.#choose(result.value);
+          this.#pending.set(socket, { peer, settled, virtualHost: site.virtualHost, serverName: result.value.serverName });
+          server.emit('connection', socket);
+        } catch (error) {
+          this.#refuse(socket, peer, error);
+        }
+      },
+    );
+  }
+
+  #choose(hello: ClientHello): { site: Site; server: Server } {
+    const site = this.#sites.find(hello.serverName);
+    if (!site) {
+      const asked = hello.serverName === undefined ? 'no server name' : `the unknown name ${hello.serverName}`;
+      throw new TlsAlert(Alert.unrecognizedName, 'unrecognized_name', `${asked} was asked for, and no virtual host is the default`);
+    }
+    const chosen = chooseIdentity(hello, site.identities, site.highestVersion);
+    if (!chosen) throw new TlsAlert(Alert.handshakeFailure, 'no_certificate', `virtual host ${site.virtualHost.serverName} has no usable certificate`);
+    return { site, server: this.#serverFor(site.virtualHost, chosen.identity) };
+  }
+
+  #serverFor(virtualHost: VirtualHost, identity: Identity): Server {
+    const key = `${virtualHost.serverName} ${identity.keyType} ${identity.fingerprint}`;
+    let entry = this.#servers.get(key);
+    this.#servers.delete(key);
+    if (!entry) {
+      const server = this.#createServer(virtualHost, identity);
+      entry = { server, virtualHost: virtualHost.serverName };
+      const oldest = this.#servers.size >= maxSecureServers ? this.#servers.keys().next().value : undefined;
+      if (oldest !== undefined) this.#servers.delete(oldest);
+    }
+    this.#servers.set(key, entry);
+    return entry.server;
+  }
+
+  #createServer(virtualHost: VirtualHost, identity: Identity): Server {
+    const { ca } = virtualHost.tls.clientAuth;
+    const server = createSecureServer({
+      virtualHost,
+      identity,
+      clientAuthority: ca === undefined ? undefined : this.#clientAuthorities.get(ca),
+      ticketSecret: this.#ticketSecret,
+      // Another virtual host may staple for the same certificate.
+      staple: () => (virtualHost.ocsp.stapling ? this.#staple(identity.fingerprint) : undefined),
+    });
+    server.on('secureConnection', (socket: TLSSocket) => this.#secured(socket));
+    server.on('tlsClientError', (error, socket) => {
+      const pending = this.#pendingOf(socket);
+      this.#log.debug(`handshake failed: ${error.message}`, { code: 'handshake_failed', client: pending?.peer.address, name: pending?.serverName });
+    });
+    return server;
+  }
+
+  /** The TLS library hands back its own socket; `_parent` is the one that it was given. */
+  #pendingOf(socket: TLSSocket): Pending | undefined {
+    const { _parent: raw } = socket as TLSSocket & { _parent?: Socket };
+    return raw && this.#pending.get(raw);
+  }
+
+  #secured(socket: TLSSocket): void {
+    const pending = this.#pendingOf(socket);
+    const name = socket.servername ? socket.servername.toLowerCase().replace(/\.$/, '') : undefined;
+    // A second ClientHello after a HelloRetryRequest must not name another virtual host than the one that was chosen.
+    if (!pending || name !== pending.serverName) {
+      this.#log.warn('connection refused: its server name changed during the handshake', { code: 'server_name_changed', client: pending?.peer.address });
+      socket.destroy();
+      return;
+    }
+    pending.settled();
+    this.#onSecure({ socket, peer: pending.peer, virtualHost: pending.virtualHost });
+  }
+
+  #refuse(socket: Socket, peer: Peer, error: unknown): void {
+    const refusal = error instanceof Error ? error : new Error('refused');
+    const code = refusal instanceof TlsAlert || refusal instanceof PlainHttp ? refusal.code : 'tls_context';
+    this.#log[code === 'tls_context' ? 'error' : 'debug'](`connection refused: ${refusal.message}`, {
+      code,
+      client: peer.address,
+    });
+    socket.end(
+      refusal instanceof PlainHttp ? plainHttpAnswer : refusal instanceof TlsAlert ? refusal.record : new TlsAlert(Alert.internalError, code, '').record,
+    );
+    socket.resume();
+  }
+}
+
+class PlainHttp extends Error {
+  readonly code = 'plain_http';
+}
+
+/** A request line begins with a method in capital letters; a TLS record never does. */
+function looksLikeHttp(bytes: Buffer): boolean {
+  return /^[A-Z]{3,8} \S/.test(bytes.toString('latin1', 0, 16));
+}
+
+const plainHttpText = 'This port speaks TLS: use https:// instead of http://.\n';
+const plainHttpAnswer = `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: ${plainHttpText.length}\r\nConnection: close\r\n\r\n${plainHttpText}`;

@@ -1,0 +1,251 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import * as net from 'node:net';
+import test, { before, type TestContext } from 'node:test';
+import * as tls from 'node:tls';
+import { readCertificate } from '../src/certificates/certificate.ts';
+import { Authority, type IssueOptions } from '../src/demo/authority.ts';
+import type { Identity, Snapshot } from '../src/snapshot.ts';
+import { Listener } from '../src/tls/listener.ts';
+import { TlsFront } from '../src/tls/tls-front.ts';
+import { type Keys } from './support/config.ts';
+import { parseConfig } from '../src/config/load.ts';
+import { buildHello, serverNameExtension } from './support/hello.ts';
+import { execute } from './support/program.ts';
+import { recordedLog } from './support/stapling.ts';
+import { needs } from './support/tools.ts';
+
+let authority: Authority;
+before(async () => {
+  authority = await Authority.root('TLS front test');
+});
+
+async function identity(virtualHost: string, options: IssueOptions): Promise<Identity> {
+  const { chainPem, keyPem } = await authority.issue(options);
+  const { fingerprint, keyType } = readCertificate({ certificatePem: chainPem, keyPem, source: { certificate: 'c', key: 'k' } });
+  return { virtualHost, fingerprint, keyType, certificate: chainPem, key: keyPem };
+}
+
+function snapshot(hosts: Keys[], identities: Identity[], top: Keys = {}): Snapshot {
+  const virtualHosts = hosts.map((host) => ({ certificates: [{ certificate: 'c', key: 'k' }], backends: ['http://127.0.0.1:1'], ...host }));
+  const config = parseConfig(JSON.stringify({ listen: [{ address: '127.0.0.1:0' }], virtual_hosts: virtualHosts, ...top }), '/test/config.yaml');
+  const clientAuthorities = new Map(
+    config.virtualHosts.flatMap(({ tls: { clientAuth } }) => (clientAuth.ca === undefined ? [] : [[clientAuth.ca, authority.pem]])),
+  );
+  return { config, identities, staples: new Map(), clientAuthorities, ticketSecret: Buffer.alloc(32, 7) };
+}
+
+/** A front that answers each connection with the virtual host's name and the client's address, and closes. */
+async function startFront(
+  t: TestContext,
+  first: Snapshot,
+): Promise<{ front: TlsFront; port: number; log: ReturnType<typeof recordedLog>; staples: Snapshot['staples'] }> {
+  const log = recordedLog();
+  const { staples } = first;
+  const front = new TlsFront({
+    log,
+    staple: (fingerprint) => staples.get(fingerprint),
+    onSecure: ({ socket, peer, virtualHost }) => socket.on('error', () => {}).end(`${virtualHost.serverName} ${peer.address}\n`),
+  });
+  front.update(first);
+  // The listener takes descriptors; this one is of a server that has not begun to accept.
+  const { _createServerHandle: bind } = net as unknown as {
+    _createServerHandle: (host: string, port: number, family: 4) => { fd: number; getsockname(out: object): void };
+  };
+  const handle = bind('127.0.0.1', 0, 4);
+  const bound: { port?: number } = {};
+  handle.getsockname(bound);
+  const listener = new Listener({ listen: first.config.listen[0]!, config: () => first.config, log, onConnection: (accepted) => front.accept(accepted) });
+  await listener.start(handle.fd);
+  t.after(() => listener.close());
+  return { front, port: bound.port!, log, staples };
+}
+
+async function connect(
+  port: number,
+  options: tls.ConnectionOptions = {},
+): Promise<{ greeting: string; socket: tls.TLSSocket; subject: string; session: Promise<Buffer> }> {
+  const socket = tls.connect({ port, host: '127.0.0.1', ca: authority.pem, checkServerIdentity: () => undefined, ...options });
+  const session = new Promise<Buffer>((resolve) => socket.once('session', resolve));
+  let greeting = '';
+  socket.setEncoding('utf8').on('data', (text: string) => (greeting += text));
+  await once(socket, 'secureConnect');
+  const subject = socket.getPeerX509Certificate()?.subjectAltName ?? '';
+  await once(socket, 'end');
+  return { greeting: greeting.trim(), socket, subject, session };
+}
+
+const alertOf = (port: number, options: tls.ConnectionOptions): Promise<string> =>
+  connect(port, options).then(
+    () => 'connected',
+    (error: NodeJS.ErrnoException) => error.code ?? error.message,
+  );
+
+test('exact names, one-label wildcards and the default each get their own certificate', async (t) => {
+  const hosts = [{ server_name: 'shop.test', aliases: ['*.shop.test'] }, { server_name: 'a.shop.test' }, { server_name: 'other.test', default: true }];
+  const identities = await Promise.all(hosts.map(({ server_name: name, aliases = [] }) => identity(name, { names: [name, ...aliases] })));
+  const { port } = await startFront(t, snapshot(hosts, identities));
+  const asked: [servername: string, host: string][] = [
+    ['shop.test', 'shop.test'],
+    ['b.shop.test', 'shop.test'],
+    ['a.shop.test', 'a.shop.test'],
+    ['A.SHOP.test', 'a.shop.test'],
+    ['x.b.shop.test', 'other.test'],
+    ['unknown.test', 'other.test'],
+    ['', 'other.test'],
+  ];
+  for (const [servername, host] of asked) {
+    const { greeting, subject } = await connect(port, { servername });
+    assert.equal(greeting, `${host} 127.0.0.1`, servername);
+    assert.match(subject, new RegExp(`DNS:${host}`));
+  }
+});
+
+test('without a default, unknown and missing names are refused with unrecognized_name', async (t) => {
+  const { port } = await startFront(t, snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]));
+  assert.equal(await alertOf(port, { servername: 'b.test' }), 'ERR_SSL_TLSV1_UNRECOGNIZED_NAME');
+  assert.equal(await alertOf(port, { servername: '' }), 'ERR_SSL_TLSV1_UNRECOGNIZED_NAME');
+  assert.equal(await alertOf(port, { servername: 'a.test' }), 'connected');
+});
+
+test('a virtual host without a certificate refuses, the others serve', async (t) => {
+  const { port } = await startFront(t, snapshot([{ server_name: 'a.test' }, { server_name: 'b.test' }], [await identity('a.test', { names: ['a.test'] })]));
+  assert.match(await alertOf(port, { servername: 'b.test' }), /HANDSHAKE_FAILURE/);
+  assert.equal(await alertOf(port, { servername: 'a.test' }), 'connected');
+});
+
+test('the key type goes by what the client can verify, and the staple with it', async (t) => {
+  const identities = [await identity('a.test', { names: ['a.test'], keyType: 'rsa' }), await identity('a.test', { names: ['a.test'], keyType: 'ecdsa' })];
+  const { port, staples } = await startFront(t, snapshot([{ server_name: 'a.test' }], identities));
+  for (const { fingerprint, keyType } of identities) staples.set(fingerprint, { der: Buffer.from(`staple of ${keyType}`), validUntil: Date.now() + 60_000 });
+  const stapled = async (options: tls.ConnectionOptions) => {
+    let staple: Buffer | null | undefined;
+    const socket = tls.connect({ port, host: '127.0.0.1', servername: 'a.test', requestOCSP: true, rejectUnauthorized: false, ...options });
+    socket.on('OCSPResponse', (response: Buffer | null) => (staple = response));
+    await once(socket, 'secureConnect');
+    socket.destroy();
+    return staple?.toString();
+  };
+  assert.equal(await stapled({}), 'staple of ecdsa');
+  assert.equal(await stapled({ sigalgs: 'RSA-PSS+SHA256:RSA+SHA256' }), 'staple of rsa');
+  assert.equal(await stapled({ maxVersion: 'TLSv1.2', ciphers: 'ECDHE-RSA-AES128-GCM-SHA256' }), 'staple of rsa');
+  assert.equal(await stapled({ maxVersion: 'TLSv1.2' }), 'staple of ecdsa');
+
+  staples.set(identities[1]!.fingerprint, { der: Buffer.from('too old'), validUntil: Date.now() - 1 });
+  assert.equal(await stapled({}), undefined, 'an expired staple is not served, and none is not an empty one');
+});
+
+test('each virtual host has its own protocol versions; TLS 1.0 only where the profile says so', needs('openssl'), async (t) => {
+  const hosts = [
+    { server_name: 'modern.test', tls: { profile: 'modern' } },
+    { server_name: 'intermediate.test' },
+    { server_name: 'old.test', tls: { profile: 'old' } },
+    { server_name: 'capped.test', tls: { max_version: 'TLSv1.2' } },
+  ];
+  const identities = await Promise.all(hosts.map(({ server_name: name }) => identity(name, { names: [name], keyType: 'rsa' })));
+  const { port } = await startFront(t, snapshot(hosts, identities));
+  const accepted = async (name: string) => {
+    const flags = ['-tls1', '-tls1_1', '-tls1_2', '-tls1_3'];
+    const results: string[] = [];
+    for (const flag of flags) {
+      const { stdout } = await execute('openssl', ['s_client', '-connect', `127.0.0.1:${port}`, '-servername', name, flag, '-cipher', 'DEFAULT@SECLEVEL=0']);
+      if (/Cipher is (?!\(NONE\))/.test(stdout)) results.push(flag);
+    }
+    return results.join(' ');
+  };
+  assert.equal(await accepted('modern.test'), '-tls1_3');
+  assert.equal(await accepted('intermediate.test'), '-tls1_2 -tls1_3');
+  assert.equal(await accepted('old.test'), '-tls1 -tls1_1 -tls1_2 -tls1_3');
+  assert.equal(await accepted('capped.test'), '-tls1_2');
+});
+
+test('client certificates are required, asked for, or neither, as each virtual host says', async (t) => {
+  const clientAuth = (mode: string) => ({ client_auth: { mode, ca: 'clients.pem' } });
+  const hosts = [
+    { server_name: 'require.test', tls: clientAuth('require') },
+    { server_name: 'request.test', tls: clientAuth('request') },
+    { server_name: 'none.test' },
+  ];
+  const identities = await Promise.all(hosts.map(({ server_name: name }) => identity(name, { names: [name] })));
+  const { port } = await startFront(t, snapshot(hosts, identities));
+  const stranger = await (await Authority.root('Stranger')).issue({ commonName: 'client', clientAuth: true });
+  const client = await authority.issue({ commonName: 'client', clientAuth: true });
+  const good = { cert: client.pem, key: client.keyPem };
+  const greeted = (servername: string, options: tls.ConnectionOptions = {}) =>
+    connect(port, { servername, ...options })
+      .then(({ greeting }) => greeting !== '')
+      .catch(() => false);
+
+  assert.equal(await greeted('require.test'), false);
+  assert.equal(await greeted('require.test', { cert: stranger.pem, key: stranger.keyPem }), false);
+  assert.equal(await greeted('require.test', good), true);
+  assert.equal(await greeted('request.test'), true);
+  assert.equal(await greeted('none.test'), true);
+
+  // CVE-2025-23419: a session of a virtual host without client certificates must not open the one that requires them.
+  const { session } = await connect(port, { servername: 'none.test' });
+  const resumed = await greeted('require.test', { session: await session });
+  assert.equal(resumed, false);
+});
+
+test('sessions are resumed under the same name, across fronts that share the ticket secret', async (t) => {
+  const shared = snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]);
+  const [one, two] = [await startFront(t, shared), await startFront(t, shared)];
+  const session = await (await connect(one.port, { servername: 'a.test' })).session;
+  assert.equal((await connect(two.port, { servername: 'a.test', session })).socket.isSessionReused(), true);
+  two.front.setTicketSecret(Buffer.alloc(32, 8));
+  assert.equal((await connect(two.port, { servername: 'a.test', session })).socket.isSessionReused(), false);
+});
+
+test('a new identity serves the next handshake; an open connection goes on', async (t) => {
+  const old = await identity('a.test', { names: ['a.test', 'old.test'] });
+  const { front, port } = await startFront(t, snapshot([{ server_name: 'a.test' }], [old]));
+  const before = await connect(port, { servername: 'a.test' });
+  assert.match(before.subject, /old\.test/);
+  front.setIdentities('a.test', [await identity('a.test', { names: ['a.test', 'new.test'] })]);
+  assert.match((await connect(port, { servername: 'a.test' })).subject, /new\.test/);
+  front.setIdentities('a.test', []);
+  assert.match(await alertOf(port, { servername: 'a.test' }), /HANDSHAKE_FAILURE/);
+});
+
+test('plain HTTP on a TLS port is told so', needs('curl'), async (t) => {
+  const { port } = await startFront(t, snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]));
+  const { stdout } = await execute('curl', ['-si', `http://127.0.0.1:${port}/`]);
+  assert.match(stdout, /^HTTP\/1\.1 400 Bad Request[^]*https:\/\//);
+});
+
+test('a hello that never ends is dropped after timeouts.handshake, a broken one at once with an alert', async (t) => {
+  const { port } = await startFront(
+    t,
+    snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })], { timeouts: { handshake: '50ms' } }),
+  );
+  const raw = async (bytes: Buffer) => {
+    const socket = net.connect(port, '127.0.0.1');
+    socket.write(bytes);
+    let answer = Buffer.alloc(0);
+    socket.on('data', (chunk: Buffer) => (answer = Buffer.concat([answer, chunk])));
+    await once(socket, 'close');
+    return answer.toString('hex');
+  };
+  assert.equal(await raw(Buffer.of(22, 3, 1)), '');
+  assert.equal(await raw(buildHello({ extensions: [[0, serverNameExtension('a.test')]] }).subarray(0, 40)), '');
+  assert.equal(await raw(Buffer.from('80000000', 'hex')), '1503030002020a');
+});
+
+test('the PROXY header gives the client address, from trusted proxies only', async (t) => {
+  const listen = { listen: [{ address: '127.0.0.1:0', proxy_protocol: true }] };
+  const identities = [await identity('a.test', { names: ['a.test'] })];
+  const through = async (trusted: string) => {
+    const { port, log } = await startFront(t, snapshot([{ server_name: 'a.test' }], identities, { ...listen, trusted_proxies: [trusted] }));
+    const raw = net.connect(port, '127.0.0.1');
+    raw.on('error', () => {});
+    raw.write('PROXY TCP4 192.0.2.7 10.0.0.1 5000 443\r\n');
+    const greeting = await connect(port, { socket: raw, servername: 'a.test' }).then(
+      (connected) => connected.greeting,
+      () => 'refused',
+    );
+    return { greeting, warned: log.of('warn').length };
+  };
+  assert.deepEqual(await through('127.0.0.0/8'), { greeting: 'a.test 192.0.2.7', warned: 0 });
+  assert.deepEqual(await through('10.0.0.0/8'), { greeting: 'refused', warned: 1 });
+});

@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import type { ClientHello } from '../src/tls/client-hello.ts';
+import { canVerify, chooseIdentity, type SigningKey } from '../src/tls/key-choice.ts';
+
+const tls13: ClientHello = {
+  serverName: undefined,
+  versions: [0x0304, 0x0303],
+  cipherSuites: [0x1301, 0xc02b, 0xc02f],
+  signatureAlgorithms: [0x0403, 0x0804, 0x0401],
+  groups: [29, 23],
+  applicationProtocols: [],
+  statusRequest: false,
+};
+const tls12: ClientHello = { ...tls13, versions: [0x0303], cipherSuites: [0xc02b, 0xc02f] };
+const tls10: ClientHello = { ...tls13, versions: [0x0301], cipherSuites: [0xc00a, 0xc014], signatureAlgorithms: undefined };
+
+test('TLS 1.3 goes by signature schemes alone, each ECDSA curve its own', () => {
+  assert.ok(canVerify(tls13, 'prime256v1', 0x0304) && canVerify(tls13, 'rsa', 0x0304));
+  assert.ok(!canVerify(tls13, 'secp384r1', 0x0304) && !canVerify(tls13, 'ed25519', 0x0304));
+  const pkcs1Only = { ...tls13, signatureAlgorithms: [0x0401, 0x0403] };
+  assert.ok(!canVerify(pkcs1Only, 'rsa', 0x0304), 'PKCS#1 signatures are not for TLS 1.3 handshakes');
+  assert.ok(canVerify(pkcs1Only, 'rsa', 0x0303), 'the virtual host allows TLS 1.2 at most');
+});
+
+test('TLS 1.2 needs a suite, the curve and a signature algorithm', () => {
+  assert.ok(canVerify(tls12, 'prime256v1', 0x0304));
+  assert.ok(!canVerify({ ...tls12, cipherSuites: [0xc02f] }, 'prime256v1', 0x0304));
+  assert.ok(!canVerify({ ...tls12, groups: [29] }, 'prime256v1', 0x0304));
+  assert.ok(!canVerify({ ...tls12, signatureAlgorithms: [0x0804] }, 'prime256v1', 0x0304));
+  assert.ok(!canVerify({ ...tls12, cipherSuites: [0xc02b] }, 'rsa', 0x0304));
+  assert.ok(canVerify({ ...tls12, signatureAlgorithms: [0x0807] }, 'ed25519', 0x0304));
+});
+
+test('TLS 1.0 goes by suites and curves', () => {
+  assert.ok(canVerify(tls10, 'prime256v1', 0x0304) && canVerify(tls10, 'rsa', 0x0304));
+  assert.ok(!canVerify(tls10, 'ed25519', 0x0304), 'EdDSA came with TLS 1.2');
+  assert.ok(!canVerify({ ...tls10, cipherSuites: [0xc014] }, 'prime256v1', 0x0304));
+});
+
+test('ECDSA before RSA; RSA when nothing fits; order of configuration does not matter', () => {
+  const identities: { signingKey: SigningKey }[] = [{ signingKey: 'rsa' }, { signingKey: 'prime256v1' }];
+  const chosen = (hello: ClientHello) => chooseIdentity(hello, identities, 0x0304)?.signingKey;
+  assert.equal(chosen(tls13), 'prime256v1');
+  assert.equal(chosen({ ...tls13, signatureAlgorithms: [0x0804] }), 'rsa');
+  assert.equal(chosen({ ...tls13, signatureAlgorithms: [] }), 'rsa');
+  assert.equal(chooseIdentity(tls13, [], 0x0304), undefined);
+});
