@@ -1,0 +1,84 @@
+import * as http from 'node:http';
+import type { Readable } from 'node:stream';
+import httpProxy from 'http-proxy';
+import type { BackendRequest, BackendResponse, Engine } from '../proxy/engine.ts';
+import { attend } from './client-request.ts';
+import { requestUpgrade } from './upgrade.ts';
+
+/** Most applications close an idle connection after 5 s; a `Keep-Alive: timeout=` shorter than that is obeyed. */
+const IDLE_CONNECTION = 4_000;
+
+/**
+ * http-proxy 1.18.1, held so that it cannot do harm. As published, a GET with `Trailer:` kills the process, a DELETE
+ * with a chunked body smuggles a request (http-party/node-http-proxy#1721), clients that leave leak backend sockets,
+ * hop-by-hop fields pass and `//` collapses. So here it is never given the client's request or response: it gets a
+ * description of what to send, opens the request, and hands it over through `buffer.pipe`. Of its passes only
+ * `stream` is run, its answer handling and its `ws()` are not used at all.
+ */
+export class HttpProxyEngine implements Engine {
+  readonly #agent = new http.Agent({ keepAlive: true, timeout: IDLE_CONNECTION });
+  readonly #proxy = createProxy(this.#agent);
+
+  send(request: BackendRequest): Promise<BackendResponse> {
+    if (request.upgrade) return requestUpgrade(request);
+    const { backend, method } = request;
+    const target = 'socketPath' in backend ? { host: 'localhost', port: 80, socketPath: backend.socketPath } : { host: backend.host, port: backend.port };
+    return new Promise((resolve, reject) => {
+      const pipe = (outgoing: http.ClientRequest): void => {
+        completeHead(outgoing, request);
+        attend(outgoing, request, () => this.#dropIdle(target)).then(resolve, reject);
+      };
+      // What http-proxy touches of a request and a response, and nothing more.
+      const incoming = { method, url: '/', headers: {}, socket: { destroyed: false }, on: () => {} } as unknown as http.IncomingMessage;
+      const options = { target, buffer: { pipe } as unknown as Readable };
+      // `attend` listens for errors itself; without a callback here http-proxy would throw them.
+      quietly(() => this.#proxy.web(incoming, { finished: true } as http.ServerResponse, options, () => {}));
+    });
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  /** A dead kept connection means a restarted backend: its siblings are as dead, and the retry must not find one. */
+  #dropIdle(target: { host: string; port: number; socketPath?: string }): void {
+    for (const socket of this.#agent.freeSockets[this.#agent.getName(target)] ?? []) socket.destroy();
+  }
+}
+
+interface Passes {
+  webPasses: { name: string }[];
+}
+
+function createProxy(agent: http.Agent): httpProxy {
+  const proxy = httpProxy.createProxyServer({ agent, selfHandleResponse: true, toProxy: true, prependPath: false });
+  const passes = proxy as unknown as Passes;
+  passes.webPasses = passes.webPasses.filter(({ name }) => name === 'stream');
+  proxy.on('error', () => {});
+  return proxy;
+}
+
+/** http-proxy calls `util._extend`; Node's warning about that (DEP0060) would tell an administrator nothing. */
+function quietly(deprecated: () => void): void {
+  const before = process.noDeprecation === true;
+  process.noDeprecation = true;
+  try {
+    deprecated();
+  } finally {
+    process.noDeprecation = before;
+  }
+}
+
+/**
+ * Sets the head: http-proxy would collapse `//` in the path, reverse the fields, merge those whose case differs, and send
+ * the head too early where there is an `Expect`. Order and case are kept; repeated fields move up to the first of their name.
+ */
+function completeHead(outgoing: http.ClientRequest, request: BackendRequest): void {
+  outgoing.path = request.target;
+  outgoing.maxHeadersCount = 0;
+  // The fields say how the body is framed; where they do not, there is none (nodejs/node#27880).
+  outgoing.useChunkedEncodingByDefault = false;
+  outgoing.removeHeader('Host');
+  for (const [name, value] of request.fields) outgoing.appendHeader(name, value);
+  if (request.expectContinue) outgoing.appendHeader('Expect', '100-continue');
+}

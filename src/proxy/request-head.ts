@@ -1,0 +1,124 @@
+import { ProxyError } from './proxy-error.ts';
+import { fieldsFromRaw, tokensOf, valuesOf, type Field } from './headers.ts';
+
+/** How the body is delimited: not at all, in chunks, or by its length in bytes. */
+export type Framing = 'none' | 'chunked' | number;
+
+/** A request head that is safe to route and to forward. */
+export interface RequestHead {
+  method: string;
+  /** Origin-form (or `*`), byte for byte as it was sent. */
+  target: string;
+  /** `target` without the query. */
+  path: string;
+  version: '1.0' | '1.1';
+  /** Host and port as the client wrote them; undefined only on HTTP/1.0. */
+  authority: string | undefined;
+  /** `authority` for routing: lower case, without port and trailing dot. */
+  host: string | undefined;
+  fields: Field[];
+  framing: Framing;
+  /** The client waits for a 100 (Continue) before it sends the body. */
+  expectContinue: boolean;
+  /** A well-formed request to switch to WebSocket (RFC 6455, 4.1). */
+  webSocket: boolean;
+}
+
+export const MAX_FIELDS = 100;
+export const MAX_TARGET = 8192;
+
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/;
+/** RFC 3986, 3.2.2 without userinfo; RFC 9110 forbids an empty host for http. A comma would be two Host fields joined. */
+const AUTHORITY = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?$/;
+
+/**
+ * Checks a request head and reads from it what routing and framing need. The parser in front is lenient in places
+ * (HTTP/0.9, `HTTP/2.0`, two Hosts, `gzip, chunked`, fragments), so everything is decided here, from the raw fields.
+ * @throws ProxyError with the status to answer; the connection must then be closed.
+ */
+export function parseRequestHead(method: string, rawTarget: string, version: string, rawHeaders: readonly string[]): RequestHead {
+  if (version !== '1.0' && version !== '1.1') throw new ProxyError('bad_version', `version HTTP/${version} is not served`);
+  if (rawTarget.length > MAX_TARGET) throw new ProxyError('target_too_long', `request target of ${rawTarget.length} bytes`);
+  if (rawHeaders.length > 2 * MAX_FIELDS) throw new ProxyError('head_too_large', `${rawHeaders.length / 2} fields in a request head`);
+  const fields = fieldsFromRaw(rawHeaders);
+  for (const [name, value] of fields) {
+    if (!TOKEN.test(name) || CONTROL.test(value)) throw new ProxyError('bad_field', `malformed field ${JSON.stringify(name)}`);
+  }
+  if (method === 'CONNECT' || method === 'TRACE') throw new ProxyError('method_not_allowed', `method ${method}`);
+
+  const { target, authority } = parseTarget(method, rawTarget, hostField(version, fields));
+  const framing = parseFraming(version, fields);
+  return {
+    method,
+    target,
+    path: target.split('?', 1)[0] ?? target,
+    version,
+    authority,
+    host: authority?.replace(/:\d*$/, '').replace(/\.$/, '').toLowerCase(),
+    fields,
+    framing,
+    expectContinue: parseExpect(version, fields) && framing !== 'none',
+    webSocket: isWebSocket(method, version, framing, fields),
+  };
+}
+
+/** RFC 9112, 3.2: exactly one on HTTP/1.1. */
+function hostField(version: '1.0' | '1.1', fields: readonly Field[]): string | undefined {
+  const hosts = valuesOf(fields, 'host');
+  const [host] = hosts;
+  if (hosts.length > 1) throw new ProxyError('bad_host', `${hosts.length} Host fields`);
+  if (host === undefined && version === '1.1') throw new ProxyError('bad_host', 'no Host field');
+  if (host !== undefined && !AUTHORITY.test(host)) throw new ProxyError('bad_host', `Host ${JSON.stringify(host)} is not host[:port]`);
+  return host;
+}
+
+/** RFC 9112, 3.2.1–3.2.4. */
+function parseTarget(method: string, raw: string, host: string | undefined): { target: string; authority: string | undefined } {
+  // Backends cut at `#` or do not: routing on one reading and serving the other is how checks are passed by.
+  if (raw.includes('#') || /[\x00-\x20\x7f]/.test(raw)) throw new ProxyError('bad_target', 'request target with a fragment or control bytes');
+  if (raw.startsWith('/') || (raw === '*' && method === 'OPTIONS')) return { target: raw, authority: host };
+  const [, authority, rest] = /^https?:\/\/([^/?]*)(.*)$/i.exec(raw) ?? [];
+  if (authority === undefined || rest === undefined || !AUTHORITY.test(authority))
+    throw new ProxyError('bad_target', 'request target is neither a path nor a URL');
+  if (host !== undefined && host.toLowerCase() !== authority.toLowerCase()) {
+    throw new ProxyError('bad_host', `the request target names ${authority}, Host names ${host}`);
+  }
+  if (rest === '' && method === 'OPTIONS') return { target: '*', authority };
+  return { target: rest.startsWith('/') ? rest : `/${rest}`, authority };
+}
+
+/** RFC 9112, 6.1–6.3; anything that two readers could understand differently is refused. */
+function parseFraming(version: '1.0' | '1.1', fields: readonly Field[]): Framing {
+  const lengths = valuesOf(fields, 'content-length');
+  const codings = valuesOf(fields, 'transfer-encoding');
+  const [length] = lengths;
+  const [coding] = codings;
+  if (coding !== undefined) {
+    if (version === '1.0' || lengths.length > 0) throw new ProxyError('bad_framing', 'Transfer-Encoding on HTTP/1.0 or beside Content-Length');
+    if (codings.length > 1 || coding.toLowerCase() !== 'chunked') {
+      throw new ProxyError('unsupported_transfer_coding', `Transfer-Encoding ${JSON.stringify(codings.join(', '))} is not exactly chunked`);
+    }
+    return 'chunked';
+  }
+  if (length === undefined) return 'none';
+  if (lengths.length > 1 || !/^\d{1,16}$/.test(length) || !Number.isSafeInteger(Number(length))) {
+    throw new ProxyError('bad_framing', `Content-Length ${JSON.stringify(lengths.join(', '))}`);
+  }
+  return Number(length);
+}
+
+/** RFC 9110, 10.1.1: ignored on HTTP/1.0; whatever is not 100-continue cannot be promised. */
+function parseExpect(version: '1.0' | '1.1', fields: readonly Field[]): boolean {
+  const expectations = version === '1.0' ? [] : valuesOf(fields, 'expect');
+  if (expectations.some((value) => value.toLowerCase() !== '100-continue')) {
+    throw new ProxyError('expectation_failed', `Expect ${JSON.stringify(expectations.join(', '))}`);
+  }
+  return expectations.length > 0;
+}
+
+function isWebSocket(method: string, version: string, framing: Framing, fields: readonly Field[]): boolean {
+  if (method !== 'GET' || version !== '1.1' || framing !== 'none') return false;
+  const upgrades = tokensOf(fields, 'upgrade');
+  return upgrades.length === 1 && upgrades[0] === 'websocket' && tokensOf(fields, 'connection').includes('upgrade');
+}

@@ -1,0 +1,58 @@
+import { STATUS_CODES, type ServerResponse } from 'node:http';
+import type { Field } from './headers.ts';
+import type { ProxyError } from './proxy-error.ts';
+
+/** What a client is told; nothing about backends, addresses or settings. */
+const EXPLANATION: Record<number, string> = {
+  400: 'The request is malformed.',
+  404: 'There is nothing here.',
+  405: 'This method is not allowed.',
+  408: 'The request did not arrive in time.',
+  413: 'The request is too large.',
+  414: 'The address is too long.',
+  417: 'The expectation cannot be met.',
+  421: 'This connection is not for this site. Try again.',
+  431: 'The request has too many or too large header fields.',
+  500: 'Something went wrong in the proxy.',
+  501: 'The request uses a transfer coding that is not supported.',
+  502: 'The application behind this site is not reachable or gave no valid answer.',
+  504: 'The application behind this site did not answer in time.',
+};
+
+/** A small page that needs nothing else: HTML for browsers, text for whoever does not ask for HTML. */
+export function page(status: number, accept: string | undefined): { fields: Field[]; body: Buffer } {
+  const title = `${status} ${STATUS_CODES[status] ?? 'Error'}`;
+  const explanation = EXPLANATION[status] ?? '';
+  const html = accept === undefined || /text\/html|\*\/\*/i.test(accept);
+  const body = html
+    ? `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${title}</title>` +
+      `<body style="font:16px sans-serif;max-width:40em;margin:4em auto;padding:0 1em"><h1>${title}</h1><p>${explanation}</p></body></html>\n`
+    : `${title}\n${explanation}\n`;
+  return {
+    fields: [
+      ['Content-Type', html ? 'text/html; charset=utf-8' : 'text/plain; charset=utf-8'],
+      ['Content-Length', String(Buffer.byteLength(body))],
+      ['Cache-Control', 'no-store'],
+    ],
+    body: Buffer.from(body),
+  };
+}
+
+/** A head for a connection that node:http has let go of. */
+export function headBytes(status: number, fields: readonly Field[]): Buffer {
+  const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, ...fields.map(([name, value]) => `${name}: ${value}`)];
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+}
+
+/** Answers with fields and a body that are complete. */
+export function respond(res: ServerResponse, status: number, fields: readonly Field[], body: Buffer): void {
+  res.writeHead(status, STATUS_CODES[status] ?? '', fields.flat());
+  res.end(body);
+}
+
+/** Answers with the page of a refusal; `close` ends the connection after it. */
+export function refuse(res: ServerResponse, error: ProxyError, accept: string | undefined, close: boolean): void {
+  const { fields, body } = page(error.status, accept);
+  const allow: Field[] = error.code === 'method_not_allowed' ? [['Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS']] : [];
+  respond(res, error.status, [...fields, ...allow, ...(close ? [['Connection', 'close'] as const] : [])], body);
+}

@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import test, { type TestContext } from 'node:test';
+import { RawBackend, messages } from './support/backend.ts';
+import { configOf, type Keys } from './support/config.ts';
+import { startFront, type RawClient, type TestFront } from './support/front.ts';
+
+const limit = { timeout: 10_000 };
+const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n';
+
+function handshake(fields = 'Connection: Upgrade\r\nUpgrade: websocket\r\n', line = 'GET /ws HTTP/1.1'): string {
+  return `${line}\r\nHost: a.test\r\n${fields}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n`;
+}
+
+/** Switches protocols and then sends back what it gets. */
+function echoing(): RawBackend {
+  return new RawBackend(({ socket, text }) => {
+    if (!text.endsWith('\r\n\r\n')) return;
+    socket.write(SWITCH);
+    socket.removeAllListeners('data');
+    socket.pipe(socket);
+  });
+}
+
+async function tunnel(t: TestContext, backend: RawBackend, timeouts: Keys = {}): Promise<{ front: TestFront; client: RawClient }> {
+  await backend.listen(t);
+  const front = await startFront(t, configOf({ backends: [backend.url] }, { timeouts, log: { access: true } }));
+  const client = await front.connect();
+  client.send(handshake());
+  await client.until(() => client.text.endsWith('\r\n\r\n'));
+  assert.match(client.text, /^HTTP\/1.1 101 Switching Protocols\r\n/);
+  return { front, client };
+}
+
+test('a WebSocket is carried both ways after the handshake', limit, async (t) => {
+  const backend = echoing();
+  const { client } = await tunnel(t, backend);
+  assert.match(client.text, /\r\nSec-WebSocket-Accept: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n$/);
+  assert.match(
+    backend.text,
+    /^GET \/ws HTTP\/1.1\r\n[^]*Sec-WebSocket-Key: dGhl[^]*Connection: Upgrade\r\nUpgrade: websocket\r\nX-Forwarded-For: 192.0.2.7\r\n/,
+  );
+  client.text = '';
+  client.send('\x81\x05hello');
+  await client.until(() => client.text === '\x81\x05hello');
+});
+
+test('what is no WebSocket handshake is an ordinary request without Upgrade', limit, async (t) => {
+  const backend = await new RawBackend(({ socket, text }) => {
+    if (text.endsWith('\r\n\r\n') || text.endsWith('body')) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n');
+  }).listen(t);
+  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const requests = [
+    handshake('Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n'),
+    handshake('Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n'),
+    handshake('Upgrade: websocket\r\n'),
+    handshake(undefined, 'POST /ws HTTP/1.1'),
+    `${handshake('Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 4\r\n')}body`,
+  ];
+  for (const request of requests) assert.equal((await front.ask(request)).status, 200, request);
+  for (const { text } of backend.connections) assert.doesNotMatch(text, /^Upgrade|^HTTP2-Settings|^Connection: .*Upgrade/im);
+});
+
+test('a backend that does not switch is relayed with its framing, however long', limit, async (t) => {
+  const body = 'x'.repeat(3_000_000);
+  const backend = await new RawBackend(({ socket, text }) => {
+    if (text.includes('/long')) socket.write(`HTTP/1.1 403 Forbidden\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    else socket.write('HTTP/1.1 426 Upgrade Required\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n');
+  }).listen(t);
+  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const refused = await front.all(handshake());
+  assert.match(refused, /^HTTP\/1.1 426 Upgrade Required\r\n/);
+  assert.deepEqual(
+    messages(refused).map((message) => message.body),
+    ['no'],
+  );
+  const long = await front.all(handshake(undefined, 'GET /long HTTP/1.1'));
+  assert.equal(messages(long)[0]?.body.length, body.length);
+});
+
+test('a handshake is checked like any other request', limit, async (t) => {
+  const backend = await new RawBackend(() => {}).listen(t);
+  const routes = [
+    { path: '/', backends: [backend.url] },
+    { path: '/api/', backends: [backend.url] },
+  ];
+  const virtual_hosts = [
+    { server_name: 'a.test', certificates: [{ certificate: 'a.pem', key: 'a.key' }], routes },
+    { server_name: 'b.test', certificates: [{ certificate: 'a.pem', key: 'a.key' }], routes },
+  ];
+  const front = await startFront(t, configOf({}, { virtual_hosts }));
+  assert.match(await front.all(handshake().replace('a.test', 'b.test')), /^HTTP\/1.1 421 /);
+  assert.match(await front.all(handshake(undefined, 'GET /x//y HTTP/1.1')), /^HTTP\/1.1 400 /);
+  assert.equal(backend.connections.length, 0);
+});
+
+test('a dead backend is a 502 for a handshake too', limit, async (t) => {
+  const backend = await new RawBackend(({ socket }) => socket.resetAndDestroy()).listen(t);
+  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  assert.match(await front.all(handshake()), /^HTTP\/1.1 502 /);
+  await front.logged('backend_closed');
+});
+
+test('bytes that come early wait for the 101', limit, async (t) => {
+  const backend = await new RawBackend(() => {}).listen(t);
+  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const client = await front.connect();
+  client.send(`${handshake()}early`);
+  await backend.until(([first]) => first?.text.includes('\r\n\r\n') === true);
+  client.send(' bird');
+  const [first] = backend.connections;
+  assert(first);
+  assert(first.text.endsWith('\r\n\r\n'), 'only the handshake has arrived');
+  first.socket.write(`${SWITCH}greeting`);
+  await backend.until(() => first.text.endsWith('\r\n\r\nearly bird'));
+  await client.until(() => client.text.endsWith('\r\n\r\ngreeting'));
+});
+
+test('either side ending, by FIN or RST, ends both', limit, async (t) => {
+  for (const how of ['end', 'resetAndDestroy', 'destroy'] as const) {
+    const first = echoing();
+    const { client } = await tunnel(t, first);
+    if (how === 'end') client.socket.end('last words');
+    else client.socket[how]();
+    await first.until(([connection]) => connection?.ended === true || connection?.socket.destroyed === true);
+    if (how === 'end') assert.match(await client.toEnd(), /^HTTP\/1.1 101 /);
+
+    const second = new RawBackend(({ socket }) => socket.write(SWITCH));
+    const other = await tunnel(t, second);
+    const backendSide = second.connections[0]?.socket;
+    if (how === 'end') backendSide?.end('last words');
+    else backendSide?.[how]();
+    const text = await other.client.toEnd();
+    if (how === 'end') assert(text.endsWith('last words'));
+  }
+});
+
+test('a client that goes away before the 101 takes the backend with it', limit, async (t) => {
+  const backend = await new RawBackend(() => {}).listen(t);
+  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  for (const how of ['end', 'resetAndDestroy'] as const) {
+    const count = backend.connections.length + 1;
+    const client = await front.connect();
+    client.send(handshake());
+    await backend.until((connections) => connections.length === count && connections.at(-1)?.text.includes('\r\n\r\n') === true);
+    client.socket[how]();
+    await backend.until((connections) => connections.every(({ ended, socket }) => ended || socket.destroyed));
+  }
+});
+
+test('an idle tunnel is cut, a busy one is not', limit, async (t) => {
+  const { client } = await tunnel(t, echoing(), { tunnel: '50ms' });
+  for (let n = 0; n < 5; n += 1) {
+    client.text = '';
+    client.send('x');
+    await client.until(() => client.text === 'x');
+  }
+  await client.toEnd();
+});
+
+test('tunnels count as open, are logged with their bytes, and are cut at shutdown', limit, async (t) => {
+  const { front, client } = await tunnel(t, echoing());
+  client.send('12345');
+  await client.until(() => client.text.endsWith('12345'));
+  assert.equal(front.front.open, 1);
+  await front.front.close(20);
+  await client.toEnd();
+  assert.equal(front.front.open, 0);
+  const line = front.log.find(({ message }) => message === 'GET a.test/ws');
+  assert.deepEqual([line?.facts['status'], line?.facts['bytes']], [101, 5]);
+});
+
+test('a client that does not read stops the backend, and in the end the tunnel', limit, async (t) => {
+  let sent = 0;
+  const backend = new RawBackend(({ socket, text }) => {
+    if (!text.endsWith('go')) {
+      socket.write(SWITCH);
+      return;
+    }
+    const chunk = Buffer.alloc(1 << 16);
+    const feed = (): void => {
+      while (!socket.destroyed && socket.write(chunk)) sent += chunk.length;
+    };
+    socket.on('drain', feed);
+    feed();
+  });
+  const { client } = await tunnel(t, backend, { tunnel: '200ms' });
+  client.socket.pause();
+  client.send('go');
+  await backend.until(([first]) => first?.socket.destroyed === true);
+  assert(sent > 0 && sent < 100 * 1024 * 1024, `${sent} bytes were taken`);
+  client.socket.destroy();
+});
+
+test('megabytes pass unharmed', limit, async (t) => {
+  const { client } = await tunnel(t, echoing());
+  const sum = createHash('sha256');
+  const returned = createHash('sha256');
+  const total = 4 << 20;
+  let received = -client.text.length;
+  client.socket.removeAllListeners('data');
+  received = 0;
+  const done = new Promise<void>((resolve) => {
+    client.socket.on('data', (bytes) => {
+      returned.update(bytes);
+      received += bytes.length;
+      if (received === total) resolve();
+    });
+  });
+  for (let n = 0; n < total; n += 1 << 16) {
+    const chunk = Buffer.alloc(1 << 16, n >> 16);
+    sum.update(chunk);
+    client.socket.write(chunk);
+  }
+  await done;
+  assert.equal(returned.digest('hex'), sum.digest('hex'));
+});

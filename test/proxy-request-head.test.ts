@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { ProxyError, type ProxyErrorCode } from '../src/proxy/proxy-error.ts';
+import { MAX_FIELDS, MAX_TARGET, parseRequestHead } from '../src/proxy/request-head.ts';
+
+const HOST = ['Host', 'a.test'];
+
+function refused(code: ProxyErrorCode, method: string, target: string, version: string, raw: string[]): void {
+  assert.throws(
+    () => parseRequestHead(method, target, version, raw),
+    (error: unknown) => error instanceof ProxyError && error.code === code,
+    `${method} ${target} HTTP/${version} ${JSON.stringify(raw).slice(0, 200)} should be ${code}`,
+  );
+}
+
+test('only HTTP/1.0 and HTTP/1.1 are versions', () => {
+  for (const version of ['0.9', '2.0', '1.2', '3.0', '']) refused('bad_version', 'GET', '/', version, HOST);
+  assert.equal(parseRequestHead('GET', '/', '1.0', HOST).version, '1.0');
+});
+
+test('field names are tokens and values hold no control bytes', () => {
+  for (const name of ['', 'X A', 'X:', 'X\t', 'X(']) refused('bad_field', 'GET', '/', '1.1', [...HOST, name, 'v']);
+  for (const value of ['a\0b', 'a\nb', 'a\rb', 'a\x01', 'a\x7f']) refused('bad_field', 'GET', '/', '1.1', [...HOST, 'X', value]);
+  parseRequestHead('GET', '/', '1.1', [...HOST, 'X', 'tab\tand \xe9']);
+});
+
+test('Host: exactly one on 1.1, and host[:port]', () => {
+  refused('bad_host', 'GET', '/', '1.1', []);
+  refused('bad_host', 'GET', '/', '1.1', [...HOST, 'host', 'a.test']);
+  for (const value of [
+    '',
+    'a.test,b.test',
+    'user@a.test',
+    'a.test/x',
+    'a test',
+    'a.test:port',
+    'a.test:123456',
+    'a.test?x',
+    'a.test#x',
+    '[::1',
+    '::1',
+    'a\\b',
+  ]) {
+    refused('bad_host', 'GET', '/', '1.1', ['Host', value]);
+  }
+  assert.equal(parseRequestHead('GET', '/', '1.0', []).host, undefined);
+  const hosts = ['A.Test', 'a.test.', 'a.test:443', 'A.TEST.:8443', 'a.test:'].map((value) => parseRequestHead('GET', '/', '1.1', ['Host', value]).host);
+  assert.deepEqual(new Set(hosts), new Set(['a.test']));
+  assert.equal(parseRequestHead('GET', '/', '1.1', ['Host', '[2001:db8::1]:443']).host, '[2001:db8::1]');
+});
+
+test('the target is a path, a URL for the same host, or * for OPTIONS', () => {
+  for (const target of ['*', 'a.test:443', 'x', '', '/a#b', '/a b', '/a\0', '/\x7f', 'ftp://a.test/', 'http:///x', 'http://user@a.test/']) {
+    refused('bad_target', 'GET', target, '1.1', HOST);
+  }
+  refused('bad_host', 'GET', 'http://b.test/', '1.1', HOST);
+  refused('target_too_long', 'GET', `/${'a'.repeat(MAX_TARGET)}`, '1.1', HOST);
+  const { target, path, host } = parseRequestHead('GET', 'https://A.test/x//y?q=/z?', '1.1', HOST);
+  assert.deepEqual({ target, path, host }, { target: '/x//y?q=/z?', path: '/x//y', host: 'a.test' });
+  assert.equal(parseRequestHead('GET', 'http://a.test?q', '1.1', HOST).target, '/?q');
+  assert.equal(parseRequestHead('OPTIONS', 'http://a.test', '1.1', HOST).target, '*');
+  assert.equal(parseRequestHead('OPTIONS', '*', '1.1', HOST).target, '*');
+});
+
+test('CONNECT and TRACE are not served', () => {
+  refused('method_not_allowed', 'CONNECT', 'a.test:443', '1.1', HOST);
+  refused('method_not_allowed', 'TRACE', '/', '1.1', HOST);
+});
+
+test('framing that two readers could understand differently is refused', () => {
+  const length = (value: string): string[] => [...HOST, 'Content-Length', value];
+  for (const value of ['', '-1', '+1', '0x1', '1e1', '1 1', '1,1', '1.0', '9007199254740992', '99999999999999999'])
+    refused('bad_framing', 'POST', '/', '1.1', length(value));
+  refused('bad_framing', 'POST', '/', '1.1', [...length('1'), 'content-length', '1']);
+  refused('bad_framing', 'POST', '/', '1.1', [...length('1'), 'Transfer-Encoding', 'chunked']);
+  refused('bad_framing', 'POST', '/', '1.0', [...HOST, 'Transfer-Encoding', 'chunked']);
+  for (const value of ['', 'gzip', 'gzip, chunked', 'chunked, chunked', 'chunked;x', 'identity', 'xchunked', '"chunked"']) {
+    refused('unsupported_transfer_coding', 'POST', '/', '1.1', [...HOST, 'Transfer-Encoding', value]);
+  }
+  refused('unsupported_transfer_coding', 'POST', '/', '1.1', [...HOST, 'Transfer-Encoding', 'chunked', 'Transfer-Encoding', 'chunked']);
+  assert.equal(parseRequestHead('DELETE', '/', '1.1', [...HOST, 'transfer-encoding', 'Chunked']).framing, 'chunked');
+  assert.equal(parseRequestHead('GET', '/', '1.1', length('007')).framing, 7);
+  assert.equal(parseRequestHead('GET', '/', '1.1', HOST).framing, 'none');
+});
+
+test('Expect: only 100-continue, and nothing on 1.0', () => {
+  refused('expectation_failed', 'POST', '/', '1.1', [...HOST, 'Expect', 'the unexpected']);
+  refused('expectation_failed', 'POST', '/', '1.1', [...HOST, 'Expect', '100-continue, x']);
+  const body = [...HOST, 'Content-Length', '1'];
+  assert.equal(parseRequestHead('POST', '/', '1.1', [...body, 'Expect', '100-Continue']).expectContinue, true);
+  assert.equal(parseRequestHead('POST', '/', '1.0', [...body, 'Expect', '100-continue']).expectContinue, false);
+  assert.equal(parseRequestHead('POST', '/', '1.1', [...HOST, 'Expect', '100-continue']).expectContinue, false, 'there is no body to wait for');
+});
+
+test('the number of fields is bounded', () => {
+  const fields = Array.from({ length: MAX_FIELDS }, () => ['X', 'y']).flat();
+  refused('head_too_large', 'GET', '/', '1.1', [...HOST, ...fields]);
+  parseRequestHead('GET', '/', '1.1', [...HOST, ...fields.slice(2)]);
+});
+
+test('a WebSocket handshake is a bodyless GET on 1.1 that asks for nothing else', () => {
+  const fields = [...HOST, 'Connection', 'keep-alive, Upgrade', 'Upgrade', 'WebSocket'];
+  assert.equal(parseRequestHead('GET', '/', '1.1', fields).webSocket, true);
+  assert.equal(parseRequestHead('POST', '/', '1.1', fields).webSocket, false);
+  assert.equal(parseRequestHead('GET', '/', '1.0', fields).webSocket, false);
+  assert.equal(parseRequestHead('GET', '/', '1.1', [...fields, 'Content-Length', '1']).webSocket, false);
+  assert.equal(parseRequestHead('GET', '/', '1.1', [...HOST, 'Connection', 'Upgrade', 'Upgrade', 'h2c']).webSocket, false);
+  assert.equal(parseRequestHead('GET', '/', '1.1', [...HOST, 'Connection', 'Upgrade', 'Upgrade', 'websocket, h2c']).webSocket, false);
+  assert.equal(parseRequestHead('GET', '/', '1.1', [...HOST, 'Upgrade', 'websocket']).webSocket, false);
+});
