@@ -1,0 +1,85 @@
+import type { StapleStatus } from '../ocsp/staple-status.ts';
+
+/** What `staplegate status` shows and a monitoring script reads. Times are milliseconds since the epoch. */
+export interface Status {
+  version: string;
+  pid: number;
+  startedAt: number;
+  configuration: { file: string; loadedAt: number; /** Why the newest one is not in force. */ refused?: string };
+  listeners: string[];
+  virtualHosts: VirtualHostStatus[];
+}
+
+export interface VirtualHostStatus {
+  serverName: string;
+  aliases: string[];
+  certificates: { file: string; keyType: string; fingerprint: string; notAfter: number; staple: StapleStatus | undefined }[];
+  problems: { severity: 'error' | 'warn'; code: string; message: string }[];
+}
+
+const marks: Record<StapleStatus['state'], string> = {
+  good: 'staple good',
+  pending: 'staple pending',
+  failing: 'STAPLE FAILING',
+  revoked: 'REVOKED',
+  expired: 'CERTIFICATE EXPIRED',
+  no_responder: 'no OCSP responder',
+  off: 'stapling off',
+};
+
+/** Whether anything needs an administrator: what the exit code of `staplegate status` says. */
+export function isHealthy({ configuration, virtualHosts }: Status, now: number): boolean {
+  const bad = new Set(['failing', 'revoked', 'expired']);
+  return (
+    configuration.refused === undefined &&
+    virtualHosts.every(
+      ({ certificates, problems }) =>
+        problems.every(({ severity }) => severity !== 'error') &&
+        certificates.every(({ staple }) => staple === undefined || !bad.has(staple.state) || isEarly(staple, now)),
+    )
+  );
+}
+
+/** A failed refresh is no trouble yet before three quarters of the staple's life are over. */
+function isEarly({ state, serving, thisUpdate = 0, validUntil = 0 }: StapleStatus, now: number): boolean {
+  return state === 'failing' && serving && now < thisUpdate + (validUntil - thisUpdate) * 0.75;
+}
+
+/** The status for a person at a terminal. */
+export function statusText(status: Status, now: number): string {
+  const { version, pid, configuration, listeners, virtualHosts } = status;
+  const lines = [
+    `Staplegate ${version}, process ${pid}, running for ${span(now - status.startedAt)}`,
+    `${configuration.file}, loaded ${span(now - configuration.loadedAt)} ago`,
+    ...(configuration.refused === undefined ? [] : [`  NOT IN FORCE, the file on disk is refused: ${configuration.refused}`]),
+    `listening on ${listeners.join(', ')}`,
+  ];
+  for (const { serverName, aliases, certificates, problems } of virtualHosts) {
+    lines.push('', [serverName, ...aliases].join(' '));
+    for (const { file, keyType, notAfter, staple } of certificates) {
+      lines.push(`  ${keyType.padEnd(7)} valid for ${span(notAfter - now)}, ${staple === undefined ? 'no staple' : stapleText(staple, now)}  (${file})`);
+      if (staple?.lastError) lines.push(`          last error ${span(now - staple.lastError.at)} ago: ${staple.lastError.message}`);
+    }
+    for (const { severity, message } of problems) lines.push(`  ${severity === 'error' ? 'ERROR' : 'warning'}: ${message}`);
+  }
+  return lines.join('\n');
+}
+
+function stapleText({ state, serving, validUntil, nextRefresh }: StapleStatus, now: number): string {
+  return [
+    marks[state],
+    ...(serving && validUntil !== undefined ? [`for ${span(validUntil - now)}`] : []),
+    ...(nextRefresh === undefined ? [] : [`next refresh in ${span(nextRefresh - now)}`]),
+  ].join(', ');
+}
+
+/** A duration in its largest unit, for people. */
+function span(ms: number): string {
+  const units: [name: string, length: number][] = [
+    ['d', 86_400_000],
+    ['h', 3_600_000],
+    ['min', 60_000],
+  ];
+  for (const [name, length] of units) if (Math.abs(ms) >= 2 * length) return `${Math.floor(ms / length)} ${name}`;
+  return `${Math.floor(ms / 1000)} s`;
+}

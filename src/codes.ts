@@ -1,0 +1,57 @@
+/**
+ * Codes of log lines and errors that belong to no table of their room, with the line that docs/errors.md prints for each.
+ * A code is stable: scripts and alerts may rely on it.
+ */
+
+export const startCodes = {
+  config_unreadable: 'The configuration file cannot be read.',
+  config_invalid: 'The configuration has errors; each is shown with its line and column.',
+  listen_failed: 'An address of listen[] cannot be bound; the message says why and what to do.',
+  no_certificates: 'No virtual host has a usable certificate, so there is nothing to serve over https.',
+  state_dir_in_use: 'Another running Staplegate uses the same state_dir.',
+  node_outdated: 'This version of Node has known vulnerabilities.',
+} as const;
+
+export const supervisorCodes = {
+  reloaded: 'A new configuration is in force.',
+  reload_refused: 'The new configuration is not used; the message says why. The one before stays in force.',
+  restart_needed: 'A changed setting takes effect at the next start only.',
+  client_authority: 'The file named in tls.client_auth.ca cannot be used. Connections to its virtual host are refused, or go on with what was read before.',
+  tls_policy: 'The TLS settings of a virtual host do not work together. Connections to it are refused.',
+  awaiting_staple: 'A renewed certificate must be stapled (RFC 7633) and has no staple yet: the old one is served meanwhile.',
+  worker_ended: 'A worker process died; another takes its place.',
+  worker_failed: 'A worker process could not be started; it is tried again.',
+  internal_error: 'A fault in Staplegate ended a worker. Please report it.',
+  watch_failed: 'Changes of a file or folder are not reported by the system; it is looked at from time to time instead.',
+  watch_limit: 'The system watches no more files (fs.inotify.max_user_watches); they are looked at from time to time instead.',
+  control_socket: 'The control socket in state_dir could not be made: staplegate status does not work.',
+  notify_failed: 'systemd could not be told about the state of the service.',
+} as const;
+
+export const connectionCodes = {
+  accept_failed: 'The system refused to accept connections, most often for want of file descriptors (LimitNOFILE).',
+  proxy_protocol: 'A connection did not begin with a PROXY header, or came from outside trusted_proxies.',
+  plain_http: 'A client spoke plain HTTP to an https listener; it was told so.',
+  hello_malformed: 'What a client sent first is not a TLS ClientHello.',
+  hello_too_large: 'A ClientHello is larger than any honest one.',
+  unrecognized_name: 'A client asked for a name that no virtual host has, and none is the default.',
+  server_name_changed: 'A client named another host in the second ClientHello than in the first.',
+  handshake_failed: 'The TLS handshake failed: no common version or cipher, no client certificate, or the client did not accept the certificate.',
+  tls_context: 'Certificate, key and policy of a virtual host do not work together.',
+} as const;
+
+export const staplingCodes = {
+  no_responder: 'The certificate names no OCSP responder and ocsp.responder is not set: nothing to staple.',
+  issuer_missing: "The issuer's certificate is neither in the certificate file nor beside it, so responses cannot be verified.",
+  staple_expired: 'The response in use ran out and no newer one could be had: clients get none.',
+  responder_content_type: 'A responder names the wrong media type; its answers are used all the same.',
+  unexpected: 'A fault in Staplegate kept a response from being fetched. Please report it.',
+} as const;
+
+export const cacheCodes = {
+  cache_not_writable: 'Responses cannot be written to state_dir: they are kept in memory and lost at a restart.',
+  cache_not_locked: 'state_dir could not be locked and cleaned up.',
+  cache_unreadable: 'A kept response cannot be read.',
+  cache_damaged: 'A kept response is damaged or not ours; it was moved to quarantine/.',
+  cache_not_cleaned: 'Responses of certificates no longer in use could not be removed.',
+} as const;

@@ -1,0 +1,47 @@
+import type { Certificate } from '../certificates/certificate.ts';
+import { CertificateStore } from '../certificates/store.ts';
+import { loadConfig } from '../config/load.ts';
+import type { VirtualHost } from '../config/schema.ts';
+import type { Log } from '../log.ts';
+import { reasonNotToStaple } from '../ocsp/unstapled-certificate.ts';
+import { readClientAuthorities } from '../supervisor/tls-policies.ts';
+
+/** Problems are printed from the lists that the rooms keep; their log would say them twice. */
+const silent: Log = { error() {}, warn() {}, info() {}, debug() {} };
+
+/**
+ * Loads everything that a start loads, and binds nothing.
+ * @returns lines for standard output, and whether a start would serve everything that is configured
+ * @throws ConfigError
+ */
+export async function check(file: string): Promise<{ lines: string[]; ok: boolean }> {
+  const config = await loadConfig(file);
+  const policies = await readClientAuthorities(config, new Map());
+  const store = new CertificateStore({ log: silent });
+  await store.load(config);
+
+  const problems = [...store.problems(), ...policies.problems];
+  const ok = problems.every(({ severity }) => severity !== 'error');
+  const lines = config.virtualHosts.flatMap((host) => {
+    const certificates = store.identities(host.serverName);
+    const names = [host.serverName, ...host.aliases].join(' ');
+    return [certificates.length === 0 ? `${names}: no usable certificate` : names, ...certificates.map((certificate) => `  ${describe(certificate, host)}`)];
+  });
+  for (const { severity, message, virtualHost } of problems) {
+    lines.push(`${severity === 'warn' ? 'warning' : 'error'}: ${virtualHost === undefined ? '' : `${virtualHost}: `}${message}`);
+  }
+  return { lines: [...lines, `${config.file}: ${ok ? 'ok' : 'not ok; a start would leave out what has errors'}`], ok };
+}
+
+function describe(certificate: Certificate, { ocsp }: VirtualHost): string {
+  const { keyType, notAfter, ocspResponders, mustStaple, source } = certificate;
+  const responder = ocsp.responder ?? ocspResponders.join(' ');
+  const stapling = {
+    off: 'stapling off',
+    no_responder: 'no OCSP responder, so no staple',
+    expired: 'EXPIRED',
+    issuer_missing: `OCSP ${responder}, but NO STAPLE: append the issuer's certificate to the file or put it beside it as chain.pem`,
+    none: `OCSP ${responder}`,
+  }[reasonNotToStaple(certificate, ocsp, Date.now()) ?? 'none'];
+  return `${keyType}, valid until ${new Date(notAfter).toISOString().slice(0, 10)}, ${stapling}${mustStaple ? ', must-staple' : ''} (${source.certificate})`;
+}

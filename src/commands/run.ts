@@ -1,0 +1,29 @@
+import { loadConfig } from '../config/load.ts';
+import { createLog } from '../log.ts';
+import { warnBelowSecurityFloor } from '../runtime.ts';
+import { activatedSockets, Sockets } from '../supervisor/sockets.ts';
+import { Supervisor } from '../supervisor/supervisor.ts';
+
+/**
+ * Serves until SIGTERM or SIGINT; SIGHUP reloads.
+ * @param onServing called once connections are accepted
+ * @throws what makes a start impossible
+ */
+export async function run(file: string, onServing = () => {}): Promise<void> {
+  const sockets = new Sockets(activatedSockets(process.env, process.pid));
+  const config = await loadConfig(file);
+  const log = createLog(config.log);
+  warnBelowSecurityFloor(log);
+  const supervisor = new Supervisor(config, sockets, log);
+  await supervisor.start();
+  onServing();
+
+  process.on('SIGHUP', () => void supervisor.reload());
+  const signal = await new Promise<string>((resolve) => {
+    process.once('SIGTERM', resolve);
+    process.once('SIGINT', resolve);
+  });
+  log.info(`${signal}: finishing open requests, at most ${config.shutdownGrace / 1000} s (shutdown_grace)`);
+  await supervisor.close();
+  log.info('stopped');
+}

@@ -1,0 +1,127 @@
+import type { Certificate } from '../certificates/certificate.ts';
+import type { OcspPolicy, VirtualHost } from '../config/schema.ts';
+import type { Log } from '../log.ts';
+import type { Stapler } from '../ocsp/stapler.ts';
+import type { Identity, Snapshot } from '../snapshot.ts';
+
+/** A non-must-staple certificate is worth serving without its staple; start-up gives a responder this long all the same. */
+const courtesyWaitMs = 2_000;
+
+export interface RolloutOptions {
+  stapler: Stapler;
+  log: Log;
+  now: () => number;
+  /** These certificates are to be served from now on; their staples, where there are any, are ready. */
+  onSwitch: (virtualHost: string) => void;
+}
+
+/**
+ * Brings certificates into service together with their staples: a renewed certificate waits for its first OCSP answer
+ * while the old one is valid; one that demands a staple (RFC 7633) waits for a good one.
+ */
+export class Rollout {
+  readonly #options: RolloutOptions;
+  #policies = new Map<string, OcspPolicy>();
+  readonly #serving = new Map<string, readonly Certificate[]>();
+  readonly #awaiting = new Map<string, { certificates: readonly Certificate[]; since: number; said: boolean }>();
+
+  constructor(options: RolloutOptions) {
+    this.#options = options;
+  }
+
+  /** The certificates in service, of one virtual host or of all, with their staples. */
+  inService(virtualHost?: string): Pick<Snapshot, 'identities' | 'staples'> {
+    const virtualHosts = virtualHost === undefined ? [...this.#serving.keys()] : [virtualHost];
+    const identities = virtualHosts.flatMap((name) => this.certificates(name).map((certificate) => identity(name, certificate)));
+    const staples: Snapshot['staples'] = new Map();
+    for (const { fingerprint } of identities) {
+      const staple = this.#options.stapler.current(fingerprint);
+      if (staple) staples.set(fingerprint, staple);
+    }
+    return { identities, staples };
+  }
+
+  /** What a virtual host (its server_name) serves now. */
+  certificates(virtualHost: string): readonly Certificate[] {
+    return this.#serving.get(virtualHost) ?? [];
+  }
+
+  /** Forgets the virtual hosts that are not among these. */
+  setVirtualHosts(virtualHosts: readonly VirtualHost[]): void {
+    this.#policies = new Map(virtualHosts.map(({ serverName, ocsp }) => [serverName, ocsp]));
+    for (const map of [this.#serving, this.#awaiting]) for (const name of map.keys()) if (!this.#policies.has(name)) map.delete(name);
+    this.#tellStapler();
+  }
+
+  /**
+   * Start-up: everything goes into service at once, after the staples had their chance.
+   * @param startupWaitMs how long must-staple certificates are waited for
+   */
+  async begin(certificates: ReadonlyMap<string, readonly Certificate[]>, startupWaitMs: number): Promise<void> {
+    for (const [virtualHost, own] of certificates) this.#serving.set(virtualHost, own);
+    this.#tellStapler();
+    const waits = [...certificates.values()]
+      .flat()
+      .map(({ fingerprint, mustStaple }) => this.#options.stapler.settled(fingerprint, mustStaple ? startupWaitMs : Math.min(startupWaitMs, courtesyWaitMs)));
+    await Promise.all(waits);
+  }
+
+  /** A virtual host has other certificates: they switch when `review` finds them ready. Resolves after their first chance. */
+  async propose(virtualHost: string, certificates: readonly Certificate[]): Promise<void> {
+    if (isSame(this.#serving.get(virtualHost), certificates)) {
+      this.#awaiting.delete(virtualHost);
+      this.#tellStapler();
+      return;
+    }
+    this.#awaiting.set(virtualHost, { certificates, since: this.#options.now(), said: false });
+    this.#tellStapler();
+    const { timeout } = this.#policies.get(virtualHost) ?? { timeout: 0 };
+    await Promise.all(certificates.map(({ fingerprint }) => this.#options.stapler.settled(fingerprint, timeout)));
+    this.review();
+  }
+
+  /** Switches what is ready. To be called when a staple came, and from time to time. */
+  review(): void {
+    for (const [virtualHost, waiting] of this.#awaiting) {
+      const missing = waiting.certificates.find((certificate) => !this.#isReady(virtualHost, certificate, waiting.since));
+      if (missing === undefined) {
+        this.#awaiting.delete(virtualHost);
+        this.#serving.set(virtualHost, waiting.certificates);
+        this.#tellStapler();
+        this.#options.onSwitch(virtualHost);
+      } else if (missing.mustStaple && !waiting.said) {
+        waiting.said = true;
+        this.#options.log.warn('the new certificate must be stapled: the old one is served until its staple is here', {
+          code: 'awaiting_staple',
+          virtual_host: virtualHost,
+          file: missing.source.certificate,
+        });
+      }
+    }
+  }
+
+  #isReady(virtualHost: string, { fingerprint, mustStaple }: Certificate, since: number): boolean {
+    const policy = this.#policies.get(virtualHost);
+    const now = this.#options.now();
+    const old = this.certificates(virtualHost);
+    const oldIsValid = old.length > 0 && old.every(({ notAfter }) => now < notAfter);
+    if (!policy?.stapling || !oldIsValid || this.#options.stapler.current(fingerprint) !== undefined) return true;
+    return !mustStaple && (this.#options.stapler.isSettled(fingerprint) || now - since >= policy.timeout);
+  }
+
+  #tellStapler(): void {
+    const entries = [...this.#policies].flatMap(([virtualHost, policy]) => {
+      const certificates = new Set([...this.certificates(virtualHost), ...(this.#awaiting.get(virtualHost)?.certificates ?? [])]);
+      return [...certificates].map((certificate) => ({ certificate, policy }));
+    });
+    this.#options.stapler.setCertificates(entries);
+  }
+}
+
+function identity(virtualHost: string, { fingerprint, keyType, chainPem, keyPem }: Certificate): Identity {
+  return { virtualHost, fingerprint, keyType, certificate: chainPem, key: keyPem };
+}
+
+function isSame(a: readonly Certificate[] | undefined, b: readonly Certificate[]): boolean {
+  return a?.length === b.length && a.every((certificate, i) => certificate === b[i]);
+}

@@ -1,0 +1,261 @@
+import { randomBytes } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
+import { serveControl } from '../admin/control.ts';
+import type { Status } from '../admin/status.ts';
+import { CertificateStore } from '../certificates/store.ts';
+import { FileWatcher } from '../certificates/watcher.ts';
+import { loadConfig } from '../config/load.ts';
+import type { Config } from '../config/schema.ts';
+import type { createLog } from '../log.ts';
+import { Stapler } from '../ocsp/stapler.ts';
+import type { Snapshot } from '../snapshot.ts';
+import { version } from '../version.ts';
+import type { InheritedSocket } from '../worker/worker.ts';
+import { Rollout } from './rollout.ts';
+import { notifyServiceManager } from './service-manager.ts';
+import type { Sockets } from './sockets.ts';
+import { type PolicyProblem, readClientAuthorities } from './tls-policies.ts';
+import { Workers } from './workers.ts';
+
+/** Old ticket keys are what an attacker wants who recorded traffic: none lives longer than this. */
+const ticketRotationMs = 12 * 3_600_000;
+/** How often what time alone changes is looked at: certificates that became valid, old ones that ran out. */
+const reviewMs = 30_000;
+
+export class StartError extends Error {
+  override name = 'StartError';
+  readonly code = 'no_certificates';
+}
+
+/**
+ * Owns everything that must survive a worker: configuration, certificates, staples, sockets. Builds the snapshot that
+ * workers serve from and sends them what changes.
+ */
+export class Supervisor {
+  readonly #log: ReturnType<typeof createLog>;
+  readonly #sockets: Sockets;
+  readonly #store: CertificateStore;
+  readonly #stapler: Stapler;
+  readonly #rollout: Rollout;
+  readonly #workers: Workers;
+  readonly #configWatcher: FileWatcher;
+  readonly #certificateWatcher: FileWatcher;
+  #config: Config;
+  #clientAuthorities = new Map<string, string>();
+  #policyProblems: PolicyProblem[] = [];
+  #ticketSecret: Buffer = randomBytes(32);
+  #control: { close(): Promise<void> } | undefined;
+  #listeners: string[] = [];
+  readonly #startedAt = Date.now();
+  #loadedAt = Date.now();
+  #refused: string | undefined;
+  readonly #timers: NodeJS.Timeout[] = [];
+  /** The start, reloads and certificate changes, one after another. */
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(config: Config, sockets: Sockets, log: ReturnType<typeof createLog>) {
+    this.#config = config;
+    this.#sockets = sockets;
+    this.#log = log;
+    this.#store = new CertificateStore({ log, onChange: (virtualHost, certificates) => void this.#rollout.propose(virtualHost, certificates) });
+    this.#stapler = new Stapler({
+      directory: config.stateDir,
+      log,
+      onStaple: (fingerprint, staple) => {
+        this.#workers.send({ type: 'staple', fingerprint, staple });
+        this.#rollout.review();
+      },
+    });
+    this.#rollout = new Rollout({
+      stapler: this.#stapler,
+      log,
+      now: Date.now,
+      onSwitch: (virtualHost) => this.#workers.send({ type: 'identities', virtualHost, ...this.#rollout.inService(virtualHost) }),
+    });
+    this.#workers = new Workers(() => this.#snapshot(), log);
+    // Watching begins before anything is read, so that no change falls in between.
+    this.#configWatcher = new FileWatcher({ files: [config.file], log, onChange: () => void this.reload() });
+    this.#certificateWatcher = new FileWatcher({
+      files: [],
+      log,
+      onChange: async (paths) => {
+        await this.#enqueue(() => this.#store.recheck(paths));
+        this.#watchFiles();
+      },
+    });
+  }
+
+  /**
+   * Loads certificates and cached staples, waits for the staples that must be there, then serves.
+   * @throws StartError, ListenError, FolderInUse; everything is closed again
+   */
+  async start(): Promise<void> {
+    try {
+      await this.#enqueue(() => this.#start(this.#config));
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    await notifyServiceManager(this.#log, '--ready', `--status=serving ${this.#config.virtualHosts.length} virtual hosts`);
+  }
+
+  async #start(config: Config): Promise<void> {
+    const sockets = await this.#sockets.open(config.listen);
+    await this.#readPolicies(config);
+    await this.#store.load(config);
+    const certificates = new Map(config.virtualHosts.map(({ serverName }) => [serverName, this.#store.identities(serverName)]));
+    if (config.listen.some(({ protocol }) => protocol === 'https') && [...certificates.values()].every((own) => own.length === 0)) {
+      throw new StartError('no virtual host has a usable certificate; see the messages above');
+    }
+    await this.#stapler.open();
+    this.#stapler.keep = config.ocsp.keep;
+    this.#rollout.setVirtualHosts(config.virtualHosts);
+    await this.#rollout.begin(certificates, config.ocsp.startupWait);
+    await this.#workers.start(workerCount(config), sockets, 0);
+    this.#sayListening(sockets);
+    this.#log.info(`serving ${config.virtualHosts.length} virtual hosts`, { workers: workerCount(config) });
+    await this.#serveControl();
+    this.#watchFiles();
+    this.#timers.push(
+      setInterval(() => this.#rotateTickets(), ticketRotationMs),
+      setInterval(() => this.#review(), reviewMs),
+    );
+  }
+
+  /** Reads the configuration again. Anything wrong keeps the one in force. @returns whether the new one is in force */
+  reload(): Promise<boolean> {
+    return this.#enqueue(async () => {
+      this.#log.info(`reloading ${this.#config.file}`);
+      try {
+        await this.#adopt(await loadConfig(this.#config.file));
+        this.#refused = undefined;
+        this.#loadedAt = Date.now();
+        this.#log.info('configuration reloaded', { code: 'reloaded' });
+        return true;
+      } catch (error) {
+        this.#refused = error instanceof Error ? error.message : String(error);
+        for (const line of this.#refused.split('\n')) this.#log.error(line, { code: 'reload_refused' });
+        this.#log.error('the new configuration is not used; the one before stays in force', { code: 'reload_refused' });
+        return false;
+      }
+    });
+  }
+
+  /** Stops accepting, lets open requests finish within `shutdown_grace`, and gives everything back. */
+  async close(): Promise<void> {
+    await notifyServiceManager(this.#log, '--stopping');
+    for (const timer of this.#timers) clearInterval(timer);
+    await Promise.all([this.#configWatcher.close(), this.#certificateWatcher.close()]);
+    await this.#queue.catch(() => {}); // whoever asked for it has the failure
+    await this.#workers.close(this.#config.shutdownGrace);
+    await this.#control?.close();
+    await this.#stapler.close();
+    this.#sockets.release([]);
+  }
+
+  get status(): Status {
+    const staples = new Map(this.#stapler.status().map((staple) => [staple.fingerprint, staple]));
+    return {
+      version,
+      pid: process.pid,
+      startedAt: this.#startedAt,
+      configuration: { file: this.#config.file, loadedAt: this.#loadedAt, ...(this.#refused !== undefined && { refused: this.#refused }) },
+      listeners: this.#listeners,
+      virtualHosts: this.#config.virtualHosts.map(({ serverName, aliases }) => ({
+        serverName,
+        aliases,
+        certificates: this.#rollout.certificates(serverName).map(({ source, keyType, fingerprint, notAfter }) => ({
+          file: source.certificate,
+          keyType,
+          fingerprint,
+          notAfter,
+          staple: staples.get(fingerprint),
+        })),
+        problems: [...this.#store.problems(), ...this.#policyProblems].filter(({ virtualHost }) => virtualHost === serverName),
+      })),
+    };
+  }
+
+  async #adopt(config: Config): Promise<void> {
+    const old = this.#config;
+    const sockets = await this.#sockets.open(config.listen);
+    const others = !isDeepStrictEqual(old.listen, config.listen) || workerCount(old) !== workerCount(config);
+    try {
+      await this.#load(config);
+      if (others) await this.#workers.start(workerCount(config), sockets, config.shutdownGrace);
+      else this.#workers.send({ type: 'snapshot', snapshot: this.#snapshot() });
+    } catch (error) {
+      this.#sockets.release(old.listen);
+      if (this.#config !== old) await this.#load(old);
+      throw error;
+    }
+    this.#sockets.release(config.listen);
+    if (others) this.#sayListening(sockets);
+    this.#log.configure(config.log);
+    this.#stapler.keep = config.ocsp.keep;
+    if (old.stateDir !== config.stateDir) this.#log.warn('state_dir changes at the next start only', { code: 'restart_needed' });
+    this.#watchFiles();
+  }
+
+  async #readPolicies(config: Config): Promise<void> {
+    const { authorities, problems } = await readClientAuthorities(config, this.#clientAuthorities);
+    this.#clientAuthorities = authorities;
+    this.#policyProblems = problems;
+    for (const { virtualHost, code, message } of problems) this.#log.error(message, { code, virtual_host: virtualHost });
+  }
+
+  /** Reads what a configuration names and brings its certificates into service. */
+  async #load(config: Config): Promise<void> {
+    await this.#readPolicies(config);
+    await this.#store.load(config);
+    this.#config = config;
+    this.#rollout.setVirtualHosts(config.virtualHosts);
+    await Promise.all(config.virtualHosts.map(({ serverName }) => this.#rollout.propose(serverName, this.#store.identities(serverName))));
+  }
+
+  #sayListening(sockets: readonly InheritedSocket[]): void {
+    this.#listeners = sockets.map(({ listen, where }) => `${where} (${listen.protocol})`);
+    for (const listener of this.#listeners) this.#log.info(`listening on ${listener}`);
+  }
+
+  #snapshot(): Snapshot {
+    return { config: this.#config, ...this.#rollout.inService(), clientAuthorities: this.#clientAuthorities, ticketSecret: this.#ticketSecret };
+  }
+
+  /** Without it everything is served all the same. */
+  async #serveControl(): Promise<void> {
+    try {
+      this.#control = await serveControl(this.#config.stateDir, { 'GET /status': () => this.status });
+    } catch (error) {
+      const cause = error instanceof Error ? error.message : String(error);
+      this.#log.warn(`no control socket, so staplegate status will not work (state_dir): ${cause}`, { code: 'control_socket' });
+    }
+  }
+
+  #rotateTickets(): void {
+    this.#ticketSecret = randomBytes(32);
+    this.#workers.send({ type: 'ticketSecret', ticketSecret: this.#ticketSecret });
+  }
+
+  #review(): void {
+    void this.#enqueue(() => this.#store.recheck([]));
+    this.#rollout.review();
+  }
+
+  /** The configuration with the authorities that it names, and all pairs of certificate and key. */
+  #watchFiles(): void {
+    this.#configWatcher.update([this.#config.file, ...this.#clientAuthorities.keys()]);
+    this.#certificateWatcher.update(this.#store.files(), this.#store.directories());
+  }
+
+  #enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#queue.then(work);
+    this.#queue = done.catch(() => {}); // the caller has the failure; the next in the queue must run nevertheless
+    return done;
+  }
+}
+
+function workerCount({ workers }: Config): number {
+  return workers === 'auto' ? availableParallelism() : workers;
+}

@@ -1,0 +1,53 @@
+import { createLog } from '../log.ts';
+import type { FromWorker, ToWorker } from './messages.ts';
+import { Worker } from './worker.ts';
+
+/** Entry point of a worker process: obeys the supervisor's messages, and ends with it. */
+
+let log = createLog({ level: 'info', format: 'text' });
+let worker: Worker | undefined;
+let graceMs = 30_000;
+let closing = false;
+
+function say(message: FromWorker): void {
+  process.send?.(message);
+}
+
+async function close(): Promise<void> {
+  if (closing) return;
+  closing = true;
+  await worker?.close(graceMs);
+  process.exit(0);
+}
+
+async function obey(message: ToWorker): Promise<void> {
+  if (message.type === 'close') {
+    graceMs = message.graceMs;
+    await close();
+  } else if (message.type === 'start') {
+    const { config } = message.snapshot;
+    log = createLog(config.log);
+    graceMs = config.shutdownGrace;
+    worker = new Worker(message.snapshot, log);
+    await worker.listen(message.sockets);
+    say({ type: 'listening' });
+  } else {
+    worker?.apply(message);
+  }
+}
+
+process.on('message', (message: ToWorker) => {
+  obey(message).catch((error: unknown) => {
+    say({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
+    process.exit(1);
+  });
+});
+// A terminal's Ctrl-C reaches the whole process group; the supervisor decides what happens then.
+process.on('SIGINT', () => {});
+process.on('SIGHUP', () => {});
+process.on('SIGTERM', () => void close());
+process.on('disconnect', () => void close());
+process.on('uncaughtException', (error) => {
+  log.error(`worker ends after an internal error: ${error.message}`, { code: 'internal_error', at: error.stack?.split('\n')[1]?.trim() });
+  process.exit(1);
+});

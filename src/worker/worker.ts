@@ -1,0 +1,102 @@
+import type { Listen } from '../config/schema.ts';
+import { HttpProxyEngine } from '../engine/http-proxy.ts';
+import type { createLog } from '../log.ts';
+import { HttpFront } from '../proxy/http-front.ts';
+import type { ServableStaple, Snapshot, SnapshotUpdate } from '../snapshot.ts';
+import { Listener } from '../tls/listener.ts';
+import { TlsFront } from '../tls/tls-front.ts';
+
+/** One address to serve on: its words in the configuration and the listening socket, open as `fd` in this process. */
+export interface InheritedSocket {
+  listen: Listen;
+  fd: number;
+  /** The address in words, with the real port. */
+  where: string;
+}
+
+/** What `new Worker` serves with its sockets: the whole of a worker, in a process of its own or in the supervisor's. */
+export class Worker {
+  readonly #log: ReturnType<typeof createLog>;
+  readonly #tls: TlsFront;
+  readonly #http: HttpFront;
+  readonly #listeners: Listener[] = [];
+  #snapshot: Snapshot;
+  #staples: Map<string, ServableStaple>;
+
+  constructor(snapshot: Snapshot, log: ReturnType<typeof createLog>) {
+    this.#log = log;
+    this.#snapshot = snapshot;
+    this.#staples = new Map(snapshot.staples);
+    this.#http = new HttpFront({ config: snapshot.config, log, engine: new HttpProxyEngine() });
+    this.#tls = new TlsFront({
+      log,
+      staple: (fingerprint) => this.#staples.get(fingerprint),
+      onSecure: ({ socket, peer, virtualHost }) =>
+        this.#http.accept(socket, {
+          protocol: 'https',
+          clientAddress: peer.address,
+          clientPort: peer.port,
+          localPort: socket.localPort ?? 0,
+          virtualHost: virtualHost.serverName,
+        }),
+    });
+    this.#tls.update(snapshot);
+  }
+
+  /** @throws the system's error when a socket cannot listen */
+  async listen(sockets: readonly InheritedSocket[]): Promise<void> {
+    for (const { listen, fd } of sockets) {
+      const listener = new Listener({
+        listen,
+        config: () => this.#snapshot.config,
+        log: this.#log,
+        onConnection: (accepted) => {
+          if (listen.protocol === 'https') {
+            this.#tls.accept(accepted);
+            return;
+          }
+          const { socket, peer, settled } = accepted;
+          settled();
+          this.#http.accept(socket, {
+            protocol: 'http',
+            clientAddress: peer.address,
+            clientPort: peer.port,
+            localPort: socket.localPort ?? 0,
+            virtualHost: undefined,
+          });
+        },
+      });
+      this.#listeners.push(listener);
+      await listener.start(fd);
+    }
+  }
+
+  apply(update: SnapshotUpdate): void {
+    switch (update.type) {
+      case 'snapshot':
+        this.#snapshot = update.snapshot;
+        this.#staples = new Map(update.snapshot.staples);
+        this.#log.configure(update.snapshot.config.log);
+        this.#http.update(update.snapshot.config);
+        this.#tls.update(update.snapshot);
+        break;
+      case 'identities':
+        for (const [fingerprint, staple] of update.staples) this.#staples.set(fingerprint, staple);
+        this.#tls.setIdentities(update.virtualHost, update.identities);
+        break;
+      case 'staple':
+        if (update.staple) this.#staples.set(update.fingerprint, update.staple);
+        else this.#staples.delete(update.fingerprint);
+        break;
+      case 'ticketSecret':
+        this.#tls.setTicketSecret(update.ticketSecret);
+        break;
+    }
+  }
+
+  /** Accepts nothing new, lets open exchanges finish within `graceMs`, then cuts them. */
+  async close(graceMs: number): Promise<void> {
+    for (const listener of this.#listeners) listener.close();
+    await this.#http.close(graceMs);
+  }
+}

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { isHealthy, type Status, statusText } from '../src/admin/status.ts';
+import type { StapleStatus } from '../src/ocsp/staple-status.ts';
+
+const now = Date.UTC(2026, 10, 22, 12);
+const hour = 3_600_000;
+
+function statusWith(staple: Partial<StapleStatus>, changes: Partial<Status> = {}, problems: Status['virtualHosts'][number]['problems'] = []): Status {
+  const base: StapleStatus = {
+    fingerprint: 'ab',
+    names: ['a.test'],
+    mustStaple: false,
+    state: 'good',
+    serving: true,
+    thisUpdate: now - 10 * hour,
+    validUntil: now + 30 * hour,
+    nextRefresh: now + 10 * hour,
+    failures: 0,
+  };
+  return {
+    version: '1.2.3',
+    pid: 42,
+    startedAt: now - 49 * hour,
+    configuration: { file: '/etc/config.yaml', loadedAt: now - 90_000 },
+    listeners: ['0.0.0.0:443 (https)'],
+    virtualHosts: [
+      {
+        serverName: 'a.test',
+        aliases: ['b.test'],
+        certificates: [{ file: 'a.pem', keyType: 'ecdsa', fingerprint: 'ab', notAfter: now + 240 * hour, staple: { ...base, ...staple } }],
+        problems,
+      },
+    ],
+    ...changes,
+  };
+}
+
+test('what a person reads', () => {
+  const error = { code: 'responder_timeout', message: 'responder http://r/ timed out after 10 s (ocsp.timeout)', at: now - 5_000 };
+  const text = statusText(
+    statusWith({ state: 'failing', lastError: error }, {}, [{ severity: 'error', code: 'key_mismatch', message: 'b.key does not fit' }]),
+    now,
+  );
+  assert.deepEqual(text.split('\n'), [
+    'Staplegate 1.2.3, process 42, running for 2 d',
+    '/etc/config.yaml, loaded 90 s ago',
+    'listening on 0.0.0.0:443 (https)',
+    '',
+    'a.test b.test',
+    '  ecdsa   valid for 10 d, STAPLE FAILING, for 30 h, next refresh in 10 h  (a.pem)',
+    '          last error 5 s ago: responder http://r/ timed out after 10 s (ocsp.timeout)',
+    '  ERROR: b.key does not fit',
+  ]);
+  assert.match(statusText(statusWith({}, { configuration: { file: 'c', loadedAt: now, refused: 'c:1:1: x' } }), now), /NOT IN FORCE.*c:1:1: x/);
+});
+
+test('healthy: red before a staple runs out, not at the first failed refresh', () => {
+  assert.equal(isHealthy(statusWith({}), now), true);
+  assert.equal(isHealthy(statusWith({ state: 'failing' }), now), true, 'a quarter of the life is over');
+  assert.equal(isHealthy(statusWith({ state: 'failing' }), now + 25 * hour), false, 'seven eighths are');
+  assert.equal(isHealthy(statusWith({ state: 'failing', serving: false }), now), false);
+  assert.equal(isHealthy(statusWith({ state: 'revoked' }), now), false);
+  assert.equal(isHealthy(statusWith({ state: 'no_responder', serving: false }), now), true);
+  assert.equal(isHealthy(statusWith({}, {}, [{ severity: 'warn', code: 'x', message: '' }]), now), true);
+  assert.equal(isHealthy(statusWith({}, {}, [{ severity: 'error', code: 'x', message: '' }]), now), false);
+  assert.equal(isHealthy(statusWith({}, { configuration: { file: 'c', loadedAt: now, refused: 'x' } }), now), false);
+});
