@@ -15,14 +15,16 @@ export async function run(file: string, onServing = () => {}): Promise<void> {
   const log = createLog(config.log);
   warnBelowSecurityFloor(log);
   const supervisor = new Supervisor(config, sockets, log);
-  await supervisor.start();
-  onServing();
-
+  // From here on a signal is an order, not the end: one that comes during the start is obeyed after it.
   process.on('SIGHUP', () => void supervisor.reload());
-  const signal = await new Promise<string>((resolve) => {
+  const stop = new Promise<string>((resolve) => {
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
+  await supervisor.start();
+  onServing();
+
+  const signal = await stop;
   log.info(`${signal}: finishing open requests, at most ${config.shutdownGrace / 1000} s (shutdown_grace)`);
   await supervisor.close();
   log.info('stopped');
