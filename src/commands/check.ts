@@ -28,7 +28,8 @@ export async function check(file: string): Promise<{ lines: string[]; ok: boolea
     return [certificates.length === 0 ? `${names}: no usable certificate` : names, ...certificates.map((certificate) => `  ${describe(certificate, host)}`)];
   });
   for (const { severity, message, virtualHost } of problems) {
-    lines.push(`${severity === 'warn' ? 'warning' : 'error'}: ${virtualHost === undefined ? '' : `${virtualHost}: `}${message}`);
+    const whose = virtualHost === undefined || message.includes(virtualHost) ? '' : `${virtualHost}: `;
+    lines.push(`${severity === 'warn' ? 'warning' : 'error'}: ${whose}${message}`);
   }
   return { lines: [...lines, `${config.file}: ${ok ? 'ok' : 'not ok; a start would leave out what has errors'}`], ok };
 }

@@ -45,7 +45,7 @@ export async function demo(options: DemoOptions): Promise<void> {
   await writeFile(file, withSettings(await readFile(sample, 'utf8'), settings), { mode: 0o600 });
 
   try {
-    await run(file, () => console.log(instructions(options, path.relative('', folder) || '.')));
+    await run(file, () => console.log(instructions(options, shown(folder))));
   } finally {
     await responder.close();
     backend.close();
@@ -59,9 +59,15 @@ function taken(port: number, option: string) {
   };
 }
 
+/** As short as can be typed from here. */
+function shown(folder: string): string {
+  const relative = path.relative('', folder);
+  return relative.startsWith('..') ? folder : relative || '.';
+}
+
 function instructions({ httpsPort, httpPort, responderPort, backendPort }: DemoOptions, folder: string): string {
   return `
-Staplegate is running, with the configuration ${folder}/config.yaml:
+Staplegate is running, with ${folder}/config.yaml, which each start writes anew from the sample:
 
   https://localhost:${httpsPort}   TLS, ECDSA and RSA certificates, each with its OCSP staple
   http://localhost:${httpPort}    redirects to https

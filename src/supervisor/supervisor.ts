@@ -97,7 +97,7 @@ export class Supervisor {
       await this.close();
       throw error;
     }
-    await notifyServiceManager(this.#log, '--ready', `--status=serving ${this.#config.virtualHosts.length} virtual hosts`);
+    await notifyServiceManager(this.#log, '--ready', `--status=serving ${hosts(this.#config)}`);
   }
 
   async #start(config: Config): Promise<void> {
@@ -114,7 +114,7 @@ export class Supervisor {
     await this.#rollout.begin(certificates, config.ocsp.startupWait);
     await this.#workers.start(workerCount(config), sockets, 0);
     this.#sayListening(sockets);
-    this.#log.info(`serving ${config.virtualHosts.length} virtual hosts`, { workers: workerCount(config) });
+    this.#log.info(`serving ${hosts(config)}`, { workers: workerCount(config) });
     await this.#serveControl();
     this.#watchFiles();
     this.#timers.push(
@@ -258,4 +258,8 @@ export class Supervisor {
 
 function workerCount({ workers }: Config): number {
   return workers === 'auto' ? availableParallelism() : workers;
+}
+
+function hosts({ virtualHosts }: Config): string {
+  return virtualHosts.length === 1 ? '1 virtual host' : `${virtualHosts.length} virtual hosts`;
 }
