@@ -61,6 +61,7 @@ export const errorTables: [title: string, rows: [code: string, meaning: string][
   ['OCSP: the disk cache', Object.entries(codes.cacheCodes)],
   ['Connections', Object.entries(codes.connectionCodes)],
   ['Requests, with the status that the client gets', statuses],
+  ['Commands', Object.entries(codes.commandCodes)],
 ];
 
 function errorsPage(): string {

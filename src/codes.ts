@@ -21,7 +21,7 @@ export const supervisorCodes = {
   awaiting_staple: 'A renewed certificate must be stapled (RFC 7633) and has no staple yet: the old one is served meanwhile.',
   worker_ended: 'A worker process died; another takes its place.',
   worker_failed: 'A worker process could not be started; it is tried again.',
-  internal_error: 'A fault in Staplegate ended a worker. Please report it.',
+  internal_error: 'A fault in Staplegate ended a worker or the whole program. Please report it.',
   watch_failed: 'Changes of a file or folder are not reported by the system; it is looked at from time to time instead.',
   watch_limit: 'The system watches no more files (fs.inotify.max_user_watches); they are looked at from time to time instead.',
   control_socket: 'The control socket in state_dir could not be made: staplegate status does not work.',
@@ -41,7 +41,8 @@ export const connectionCodes = {
 } as const;
 
 export const staplingCodes = {
-  no_responder: 'The certificate names no OCSP responder and ocsp.responder is not set: nothing to staple.',
+  no_responder: 'The certificate names no OCSP responder and ocsp.responder is not set, or it is none: nothing to staple.',
+  response_file_unreadable: 'The file named in certificates[].ocsp_response, or NAME.ocsp beside the certificate, cannot be read.',
   issuer_missing: "The issuer's certificate is neither in the certificate file nor beside it, so responses cannot be verified.",
   staple_expired: 'The response in use ran out and no newer one could be had: clients get none.',
   responder_content_type: 'A responder names the wrong media type; its answers are used all the same.',
@@ -54,4 +55,13 @@ export const cacheCodes = {
   cache_unreadable: 'A kept response cannot be read.',
   cache_damaged: 'A kept response is damaged or not ours; it was moved to quarantine/.',
   cache_not_cleaned: 'Responses of certificates no longer in use could not be removed.',
+} as const;
+
+export const commandCodes = {
+  not_running: 'No running Staplegate answers on the control socket in state_dir.',
+  control_refused: 'The running Staplegate refuses what a command asked of it; the message says why.',
+  unknown_name: 'No certificate in service has the name that was given to `ocsp refresh`.',
+  host_unreachable: 'No connection to the host that a command was to look at.',
+  host_timeout: 'The host that a command was to look at did not finish a TLS handshake in time.',
+  no_staple: 'The server that was probed sent no OCSP response.',
 } as const;

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, InvalidArgumentError } from 'commander';
 import type { DemoOptions } from './commands/demo.ts';
+import { addOcspCommands } from './commands/ocsp/command.ts';
 import { description, version } from './version.ts';
 
 /** Command line: each command loads its own file only. Exit codes: 0 yes, 1 no, 2 wrong usage. */
@@ -9,7 +10,7 @@ const program = new Command('staplegate')
   .description(description)
   .version(version)
   .showHelpAfterError('(see staplegate --help)')
-  .exitOverride(({ exitCode, code }) => process.exit(exitCode === 0 || code === 'commander.help' ? exitCode : 2));
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2));
 
 function port(text: string): number {
   const value = Number(text);
@@ -51,6 +52,8 @@ program
     console.log(text);
     process.exitCode = ok ? 0 : 1;
   });
+
+addOcspCommands(program, defaultConfig);
 
 program
   .command('demo')

@@ -30,6 +30,10 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
     ocsp: {
       stapling: true,
       timeout: 10_000,
+      minDelay: 300_000,
+      certIdHash: 'sha1',
+      nonce: false,
+      sha1Signatures: 'accept',
       clockSkew: 300_000,
       maxAge: -1,
       noNextUpdate: 86_400_000,

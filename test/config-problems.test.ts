@@ -86,7 +86,17 @@ test('wrong types and empty values are named in plain words', () => {
     ['ocsp: { timeout: 0 }', '1:18: ocsp.timeout: must be a duration such as 500ms, 10s or 5m, more than 0 and at most 24d, not `0`'],
     ['ocsp: { timeout: 30d }', '1:18: ocsp.timeout: must be a duration such as 500ms, 10s or 5m, more than 0 and at most 24d, not `30d`'],
     ['ocsp: { max_response_size: 64kb }', '1:28: ocsp.max_response_size: must be a size such as 512, 64k or 1m, more than 0 and at most 1g, not `64kb`'],
-    ['ocsp: { responder: "ldap://a" }', '1:20: ocsp.responder: must be a URL such as http://ocsp.example.org/, not `ldap://a`'],
+    [
+      'ocsp: { http_proxy: "socks5://a:1080" }',
+      '1:21: ocsp.http_proxy: must be http://HOST:PORT, http://USER:PASSWORD@HOST:PORT, or none, not `socks5://a:1080`',
+    ],
+    [
+      'ocsp: { http_proxy: "http://a:1/path" }',
+      '1:21: ocsp.http_proxy: must be http://HOST:PORT, http://USER:PASSWORD@HOST:PORT, or none, not `http://a:1/path`',
+    ],
+    ['ocsp: { http_proxy: "http//user:secret@a:1" }', '1:21: ocsp.http_proxy: must be http://HOST:PORT, http://USER:PASSWORD@HOST:PORT, or none'],
+    ['ocsp: { http_proxy: "http://user:secret@a:1/x" }', '1:21: ocsp.http_proxy: must be http://HOST:PORT, http://USER:PASSWORD@HOST:PORT, or none'],
+    ['ocsp: { responder: "ldap://a" }', '1:20: ocsp.responder: must be a URL such as http://ocsp.example.org/, or none, not `ldap://a`'],
     ['ocsp: { max_age: -2 }', '1:18: ocsp.max_age: must be a duration such as 12h or 7d, or -1 for no limit, not `-2`'],
     ['listen: [{ address: 443 }]', '1:21: listen[0].address: must be an address such as 0.0.0.0:443, "[::]:443", unix:/run/x.sock or fd:NAME, not `443`'],
     ['listen: []', '1:9: listen: must have at least one item'],

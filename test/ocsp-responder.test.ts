@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import dns from 'node:dns';
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import test, { before, describe } from 'node:test';
@@ -10,6 +11,7 @@ import { encodeRequest, getPath } from '../src/ocsp/request.ts';
 import { type Answer, fetchResponse, type Question } from '../src/ocsp/responder.ts';
 import { guardedLookup, isRefusedAddress } from '../src/ocsp/responder-address.ts';
 import { isOutage, ResponderError, type ResponderErrorCode } from '../src/ocsp/responder-error.ts';
+import { acceptancePolicy } from '../src/ocsp/held-staple.ts';
 import { acceptResponse, type Staple } from '../src/ocsp/verify.ts';
 import { type Fault, FaultyResponder, unreachableUrl } from './support/faulty-responder.ts';
 import { VirtualClock } from './support/virtual-clock.ts';
@@ -25,7 +27,7 @@ before(async () => {
   request = encodeRequest(certIdFor(subject));
 });
 
-const accept = (der: Buffer): Staple => acceptResponse(der, subject, { ...ocspPolicy, now: Date.now() });
+const accept = (der: Buffer): Staple => acceptResponse(der, subject, acceptancePolicy(ocspPolicy, Date.now()));
 
 function ask(url: string, options: Partial<Question<Staple>> = {}): Promise<Answer<Staple>> {
   return fetchResponse({ url, request, accept, timeout: 10_000, maxSize: 65_536, clock: new VirtualClock(Date.now()), ...options });
@@ -175,10 +177,24 @@ test('link-local and metadata addresses are refused, in every notation and behin
   assert.equal(await lookup('127.0.0.1', {}), '127.0.0.1');
 });
 
-test('all addresses of a name are tried', async () => {
-  await using responder = await FaultyResponder.start(authority);
-  assert.equal((await ask(`http://localhost:${responder.port}`)).accepted.certStatus, 'good');
-});
+for (const addresses of [
+  ['::1', '127.0.0.1'],
+  ['127.0.0.2', '127.0.0.1'],
+  ['127.0.0.1', '::1'],
+]) {
+  test(`all addresses of a name are tried: ${addresses.join(', ')}, of which 127.0.0.1 answers`, async (t) => {
+    await using responder = await FaultyResponder.start(authority);
+    const found = addresses.map((address) => ({ address, family: net.isIP(address) }));
+    // For a guarded question, and for a configured responder, which may be at any address.
+    const lookup = (_name: string, _options: object, callback: (error: null, addresses: typeof found) => void) => setImmediate(callback, null, found);
+    const { mock } = t.mock.method(dns, 'lookup', lookup as never);
+    for (const configured of [false, true]) {
+      assert.equal((await ask(`http://ocsp.example.org:${responder.port}`, { configured })).accepted.certStatus, 'good');
+    }
+    assert.equal(mock.callCount(), 2);
+    assert.equal(responder.requests[0]?.headers.host, `ocsp.example.org:${responder.port}`);
+  });
+}
 
 test('nobody there, a connection that breaks, and something that is not HTTP are outages', async () => {
   const refused = await failure(ask(await unreachableUrl()), 'responder_unreachable');

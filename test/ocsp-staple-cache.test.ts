@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmod, mkdir, readdir, readFile, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'node:test';
+import type { FetchRecord } from '../src/ocsp/fetch-record.ts';
 import { FolderInUse } from '../src/ocsp/lock.ts';
 import { type CacheKey, StapleCache } from '../src/ocsp/staple-cache.ts';
 import { execute, temporaryFolder } from './support/program.ts';
@@ -10,7 +11,15 @@ import { recordedLog } from './support/stapling.ts';
 
 const key: CacheKey = { fingerprint: 'a'.repeat(64), issuerFingerprint: 'b'.repeat(64) };
 const stem = `${key.fingerprint}-${key.issuerFingerprint}`;
-const record = { name: 'www.example.org', fetchedAt: 1, responder: 'http://127.0.0.1/', nextTry: 2, failures: 3, error: { code: 'c', message: 'm', at: 4 } };
+const record: FetchRecord = {
+  name: 'www.example.org',
+  fetchedAt: 1,
+  responder: 'http://127.0.0.1/',
+  certIdHash: 'sha256',
+  nextTry: 2,
+  failures: 3,
+  error: { code: 'c', message: 'm', at: 4 },
+};
 
 async function openCache(folder: string): Promise<{ cache: StapleCache; log: ReturnType<typeof recordedLog> } & AsyncDisposable> {
   const log = recordedLog();
@@ -173,8 +182,8 @@ test('a damaged record is worth nothing and harms nothing', async () => {
     return (await opened.cache.load(key, 100)).record;
   };
   for (const text of ['', '{"name":', 'null', '7', '"x"']) assert.equal(await load(text), undefined);
-  const empty = { name: '', fetchedAt: undefined, responder: undefined, nextTry: undefined, failures: 0, error: undefined };
-  assert.deepEqual(await load('{"name":[],"fetchedAt":"x","nextTry":-1,"failures":null,"error":7}'), empty);
+  const empty = { name: '', fetchedAt: undefined, responder: undefined, certIdHash: undefined, nextTry: undefined, failures: 0, error: undefined };
+  assert.deepEqual(await load('{"name":[],"fetchedAt":"x","certIdHash":"md5","nextTry":-1,"failures":null,"error":7}'), empty);
 });
 
 test('a file that cannot be read is a warning', async () => {

@@ -1,109 +1,21 @@
 import assert from 'node:assert/strict';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import test, { before } from 'node:test';
+import test from 'node:test';
 import type { OcspPolicy } from '../src/config/schema.ts';
-import { Authority, type IssueOptions } from '../src/demo/authority.ts';
 import { FolderInUse } from '../src/ocsp/lock.ts';
-import type { StapledLeaf, StapleStatus } from '../src/ocsp/staple-status.ts';
-import { Stapler } from '../src/ocsp/stapler.ts';
-import type { ServableStaple } from '../src/snapshot.ts';
+import type { StapledLeaf } from '../src/ocsp/staple-status.ts';
 import { FaultyResponder, unreachableUrl } from './support/faulty-responder.ts';
 import { startOpensslResponder } from './support/openssl-responder.ts';
-import { temporaryFolder } from './support/program.ts';
-import { ocspPolicy, recordedLog, stapledLeaf } from './support/stapling.ts';
+import { execute, temporaryFolder } from './support/program.ts';
+import { authority, Scene, scene } from './support/stapler-scene.ts';
+import { ocspPolicy, stapledLeaf } from './support/stapling.ts';
 import { VirtualClock } from './support/virtual-clock.ts';
 import { needs } from './support/tools.ts';
 
 const minute = 60_000;
 const hour = 60 * minute;
 const day = 24 * hour;
-
-let authority: Authority;
-
-before(async () => {
-  authority = await Authority.root('Stapler test CA', { notBefore: new Date(Date.UTC(2026, 0)), notAfter: new Date(Date.UTC(2036, 0)) });
-});
-
-interface SceneOptions {
-  clock?: VirtualClock;
-  directory: string;
-}
-
-class Scene implements AsyncDisposable {
-  readonly clock: VirtualClock;
-  readonly log = recordedLog();
-  readonly stapler: Stapler;
-  /** What onStaple was told. */
-  readonly events: { fingerprint: string; staple: ServableStaple | undefined }[] = [];
-
-  private constructor({ directory, clock = new VirtualClock() }: SceneOptions) {
-    this.clock = clock;
-    this.stapler = new Stapler({ directory, clock, log: this.log, onStaple: (fingerprint, staple) => this.events.push({ fingerprint, staple }) });
-  }
-
-  static async open(options: SceneOptions): Promise<Scene> {
-    const scene = new Scene(options);
-    await scene.stapler.open();
-    return scene;
-  }
-
-  async issue(ocsp: string | string[], options: IssueOptions = {}): Promise<StapledLeaf> {
-    const validity = { notBefore: new Date(this.clock.now() - 30 * day), notAfter: new Date(this.clock.now() + 300 * day) };
-    return stapledLeaf(await authority.issue({ names: ['www.example.org'], ocsp, ...validity, ...options }), authority);
-  }
-
-  /** Takes these certificates into use and waits until nothing is going on any more. */
-  async use(certificates: StapledLeaf[], policy: Partial<OcspPolicy> = {}): Promise<void> {
-    this.stapler.setCertificates(certificates.map((certificate) => ({ certificate, policy: { ...ocspPolicy, ...policy } })));
-    await this.settle();
-  }
-
-  /** Loading, then whatever is due at once, to the end. */
-  async settle(): Promise<void> {
-    await this.stapler.idle();
-    this.clock.advance(0);
-    await this.stapler.idle();
-  }
-
-  /** Lets time pass, waiting for the network wherever something is asked. */
-  async pass(duration: number): Promise<void> {
-    const end = this.clock.now() + duration;
-    while (this.clock.next !== undefined && this.clock.next <= end) {
-      this.clock.step();
-      await this.stapler.idle();
-    }
-    this.clock.advance(end - this.clock.now());
-  }
-
-  status(): StapleStatus {
-    const [status] = this.stapler.status();
-    assert.ok(status);
-    return status;
-  }
-
-  codes(level: string): unknown[] {
-    return this.log.of(level).map(({ facts }) => facts.code);
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.stapler.close();
-  }
-}
-
-/** A responder on the scene's clock, in a folder of its own. */
-async function scene(fault: FaultyResponder['fault'] = 'good') {
-  const folder = await temporaryFolder();
-  const clock = new VirtualClock();
-  const responder = await FaultyResponder.start(authority, fault, () => clock.now());
-  const own = await Scene.open({ directory: folder.path, clock });
-  const dispose = async (): Promise<void> => {
-    await own.stapler.close();
-    await responder.close();
-    await folder[Symbol.asyncDispose]();
-  };
-  return { scene: own, responder, clock, directory: folder.path, files: path.join(folder.path, 'ocsp'), [Symbol.asyncDispose]: dispose };
-}
 
 const derFile = ({ fingerprint, issuerFingerprint }: StapledLeaf): string => `${fingerprint}-${issuerFingerprint}.der`;
 
@@ -428,6 +340,14 @@ test('the second responder is asked when the first does not work', async () => {
   assert.deepEqual([s.scene.status().state, s.scene.status().responder], ['good', `${s.responder.url}/second`]);
 });
 
+test('a responder is asked with GET, then with POST, before the next one is', async () => {
+  await using s = await scene('garbage');
+  const leaf = await s.scene.issue([`${s.responder.url}/first`, `${s.responder.url}/second`]);
+  await s.scene.use([leaf]);
+  const asked = s.responder.requests.map(({ method, url }) => `${method} ${url.split('/')[1]}`);
+  assert.deepEqual(asked, ['GET first', 'POST first', 'GET second', 'POST second']);
+});
+
 test('one certificate in several virtual hosts, and refreshes at the same time, are asked once', async () => {
   await using s = await scene();
   const leaf = await s.scene.issue(s.responder.url);
@@ -519,6 +439,36 @@ test('a disk that cannot be written costs one warning and no staple', async () =
   await own.use([leaf]);
   assert.ok(own.stapler.current(leaf.fingerprint));
   assert.deepEqual(own.codes('warn'), ['cache_not_writable']);
+  assert.ok(own.stapler.counters.cacheWriteFailures > 0);
+});
+
+test('the files of a certificate that is not in use any more go after ocsp.keep; those in use stay', async () => {
+  // The ages of files are real: time starts now.
+  await using s = await scene('good', new VirtualClock(Date.now()));
+  const [kept, gone] = [await s.scene.issue(s.responder.url), await s.scene.issue(s.responder.url)];
+  s.scene.stapler.keep = 3 * day;
+  await s.scene.use([kept, gone]);
+  await s.scene.use([kept]);
+  await s.scene.pass(2 * day);
+  const names = async (): Promise<string[]> => (await readdir(s.files)).filter((name) => name.endsWith('.der')).sort();
+  assert.deepEqual(await names(), [derFile(kept), derFile(gone)].sort());
+  // Removing is not waited for by anything else.
+  await s.scene.pass(3 * day);
+  for (let i = 0; i < 1000 && (await names()).length > 1; i += 1) await s.scene.stapler.idle();
+  assert.deepEqual(await names(), [derFile(kept)]);
+});
+
+test('a kept file is what openssl ocsp -respin reads', needs('openssl'), async () => {
+  await using s = await scene('good', new VirtualClock(Date.now()));
+  const leaf = await s.scene.issue(s.responder.url);
+  await s.scene.use([leaf]);
+  const [certificate, issuer] = [path.join(s.directory, 'leaf.pem'), path.join(s.directory, 'issuer.pem')];
+  await writeFile(certificate, leaf.leaf.toString());
+  await writeFile(issuer, authority.pem);
+  const args = ['ocsp', '-respin', path.join(s.files, derFile(leaf)), '-issuer', issuer, '-cert', certificate, '-CAfile', issuer, '-no_nonce'];
+  const { stdout, stderr } = await execute('openssl', args);
+  assert.match(stdout, /leaf\.pem: good/);
+  assert.match(stderr, /Response verify OK/);
 });
 
 test('a second instance on the same folder does not start', async () => {

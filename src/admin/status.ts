@@ -13,8 +13,21 @@ export interface Status {
 export interface VirtualHostStatus {
   serverName: string;
   aliases: string[];
-  certificates: { file: string; keyType: string; fingerprint: string; notAfter: number; staple: StapleStatus | undefined }[];
+  certificates: CertificateStatus[];
   problems: { severity: 'error' | 'warn'; code: string; message: string }[];
+}
+
+export interface CertificateStatus {
+  file: string;
+  keyType: string;
+  fingerprint: string;
+  notAfter: number;
+  staple: StapleStatus | undefined;
+}
+
+/** Each certificate once, however many virtual hosts use it. */
+export function distinctCertificates(virtualHosts: readonly Pick<VirtualHostStatus, 'certificates'>[]): CertificateStatus[] {
+  return [...new Map(virtualHosts.flatMap(({ certificates }) => certificates.map((certificate) => [certificate.fingerprint, certificate]))).values()];
 }
 
 const marks: Record<StapleStatus['state'], string> = {
@@ -29,15 +42,21 @@ const marks: Record<StapleStatus['state'], string> = {
 
 /** Whether anything needs an administrator: what the exit code of `staplegate status` says. */
 export function isHealthy({ configuration, virtualHosts }: Status, now: number): boolean {
-  const bad = new Set(['failing', 'revoked', 'expired']);
   return (
     configuration.refused === undefined &&
     virtualHosts.every(
       ({ certificates, problems }) =>
         problems.every(({ severity }) => severity !== 'error') &&
-        certificates.every(({ staple }) => staple === undefined || !bad.has(staple.state) || isEarly(staple, now)),
+        certificates.every(({ notAfter, staple }) => now < notAfter && (staple === undefined || isStapleHealthy(staple, now))),
     )
   );
+}
+
+const bad = new Set<StapleStatus['state']>(['failing', 'revoked', 'expired']);
+
+/** The same for one certificate. */
+export function isStapleHealthy(staple: StapleStatus, now: number): boolean {
+  return !bad.has(staple.state) || isEarly(staple, now);
 }
 
 /** A failed refresh is no trouble yet before three quarters of the staple's life are over. */
@@ -57,7 +76,8 @@ export function statusText(status: Status, now: number): string {
   for (const { serverName, aliases, certificates, problems } of virtualHosts) {
     lines.push('', [serverName, ...aliases].join(' '));
     for (const { file, keyType, notAfter, staple } of certificates) {
-      lines.push(`  ${keyType.padEnd(7)} valid for ${span(notAfter - now)}, ${staple === undefined ? 'no staple' : stapleText(staple, now)}  (${file})`);
+      const validity = now < notAfter ? `valid for ${span(notAfter - now)}` : `EXPIRED ${span(now - notAfter)} ago`;
+      lines.push(`  ${keyType.padEnd(7)} ${validity}, ${staple === undefined ? 'no staple' : stapleText(staple, now)}  (${file})`);
       if (staple?.lastError) lines.push(`          last error ${span(now - staple.lastError.at)} ago: ${staple.lastError.message}`);
     }
     for (const { severity, message } of problems) lines.push(`  ${severity === 'error' ? 'ERROR' : 'warning'}: ${message}`);
@@ -74,7 +94,7 @@ function stapleText({ state, serving, validUntil, nextRefresh }: StapleStatus, n
 }
 
 /** A duration in its largest unit, for people. */
-function span(ms: number): string {
+export function span(ms: number): string {
   const units: [name: string, length: number][] = [
     ['d', 86_400_000],
     ['h', 3_600_000],

@@ -141,7 +141,10 @@ function goneWarning(file: string): CertificateWarning {
 }
 
 function noCertificate({ serverName, certificates }: VirtualHost): Problem {
-  const where = certificates.length > 0 ? 'none of its certificates can be used' : 'it has no certificates, and none in certificates_dir covers its names';
+  const where =
+    certificates.length > 0
+      ? 'none of its certificates can be used (virtual_hosts[].certificates)'
+      : 'it has no certificates, and none in certificates_dir covers its names';
   const message = `virtual host ${serverName} cannot serve TLS: ${where}`;
   return { virtualHost: serverName, severity: 'error', code: 'no_certificate', message, file: undefined };
 }

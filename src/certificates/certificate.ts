@@ -13,6 +13,8 @@ export interface CertificateSource {
   key: string;
   /** The file beside the certificate in which its issuer was found. */
   issuer?: string;
+  /** The file named for OCSP responses given by hand; only passed on. */
+  ocspResponse?: string | undefined;
 }
 
 /** An end-entity certificate ready to serve: with its chain, its key and what its extensions say (RFC 5280, RFC 7633). */
@@ -103,7 +105,8 @@ export function validityWarning({ notBefore, notAfter, source }: Certificate, no
   return { code: 'certificate_not_yet_valid', message: `${source.certificate} is not valid before ${new Date(notBefore).toISOString()}` };
 }
 
-function readCertificates(pem: string, file: string): X509Certificate[] {
+/** Every certificate of a PEM text. Throws CertificateError. */
+export function readCertificates(pem: string, file: string): X509Certificate[] {
   const blocks = pemBlocks(pem, file);
   const found = blocks.filter(({ label }) => label === 'CERTIFICATE');
   if (found.length === 0) throw new CertificateError('certificate_not_found', file, `${file} holds no certificate: ${describeBlocks(blocks)}`);

@@ -94,7 +94,7 @@ function unlistable(directory: string, error: unknown): CertificateError {
 }
 
 /** Reads a regular file of at most 1 MiB as text. Throws CertificateError `file_*`. */
-async function readText(file: string): Promise<string> {
+export async function readText(file: string): Promise<string> {
   let handle: FileHandle | undefined;
   try {
     // Without O_NONBLOCK, opening a named pipe waits for a writer for ever.

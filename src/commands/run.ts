@@ -13,6 +13,12 @@ export async function run(file: string, onServing = () => {}): Promise<void> {
   const sockets = new Sockets(activatedSockets(process.env, process.pid));
   const config = await loadConfig(file);
   const log = createLog(config.log);
+  // A log that nobody takes any more (a closed pipe, a journal that was restarted) must not end the service.
+  process.stderr.on('error', () => {});
+  process.on('uncaughtException', (error) => {
+    log.error(`ended by an internal error: ${error.message}`, { code: 'internal_error', at: error.stack?.split('\n')[1]?.trim() });
+    process.exit(1);
+  });
   warnBelowSecurityFloor(log);
   const supervisor = new Supervisor(config, sockets, log);
   // From here on a signal is an order, not the end: one that comes during the start is obeyed after it.

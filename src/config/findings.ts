@@ -50,8 +50,8 @@ function wording(must: string, value: unknown): string {
   if (typeof value === 'object') return `${must}, not a map of keys`;
   const scalar = value as string | number | boolean;
   const text = String(scalar);
-  // A long value may be a private key pasted where its file name belongs.
-  return text.length > 40 ? must : `${must}, not ${quoted(text)}`;
+  // A long value may be a private key pasted where its file name belongs; a URL may hold a password.
+  return text.length > 40 || /:(?!\/\/).*@/.test(text) ? must : `${must}, not ${quoted(text)}`;
 }
 
 const sections = sectionsOf(schema);

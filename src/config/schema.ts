@@ -9,7 +9,8 @@ import {
   duration,
   listenAddress,
   path,
-  responderUrl,
+  proxyUrl,
+  responder,
   routePath,
   serverName,
   size,
@@ -60,12 +61,23 @@ const tls = z.strictObject({
 
 const ocsp = z.strictObject({
   stapling: z.boolean().default(true).meta({ description: 'Fetch, verify, keep and staple OCSP responses.' }),
-  responder: responderUrl.optional().meta({ description: 'Responder to ask instead of the one the certificate names.' }),
+  responder: responder
+    .optional()
+    .meta({ description: 'Responder to ask instead of the one the certificate names; `none` asks nobody, for responses that are given by hand.' }),
+  http_proxy: proxyUrl.optional().meta({
+    description: 'Forward proxy on the way to responders; `none` uses none. Not set, `http_proxy`, `https_proxy` and `all_proxy` of the environment hold.',
+  }),
   timeout: deadline.prefault('10s').meta({ description: 'Deadline of one whole attempt: name lookup, connection, head and body.' }),
+  min_delay: duration.prefault('5m').meta({ description: 'Never refresh sooner than this, unless half of the life that a response has left is shorter.' }),
+  cert_id_hash: z.enum(['sha1', 'sha256', 'auto']).default('sha1').meta({
+    description: 'Hash that names the certificate in questions; `auto` tries the other one where a responder does not know the first, and remembers.',
+  }),
+  nonce: z.boolean().default(false).meta({ description: 'Send a random nonce, for responders that want one; then questions are asked with POST only.' }),
+  sha1_signatures: z.enum(['accept', 'refuse']).default('accept').meta({ description: 'Whether responses signed with SHA-1 are used, with a warning.' }),
   clock_skew: duration.prefault('5m').meta({ description: 'How far in the future producedAt and thisUpdate of a response may lie.' }),
   max_age: ageLimit.prefault(-1).meta({ description: 'Refuse responses whose thisUpdate is older than this; -1 for no limit.' }),
   no_next_update: duration.prefault('1d').meta({ description: 'How long after thisUpdate a response without nextUpdate is usable; 0 refuses it.' }),
-  max_response_size: size.prefault('64k').meta({ description: 'Largest response accepted from a responder or from disk.' }),
+  max_response_size: size.prefault('64k').meta({ description: 'Largest response accepted from a responder, from disk or from a file.' }),
   on_revoked: z
     .enum(['omit', 'staple'])
     .default('omit')
@@ -82,6 +94,9 @@ export const route = z.strictObject({
 const certificate = z.strictObject({
   certificate: path.meta({ description: 'PEM file: the certificate, then its chain.' }),
   key: path.meta({ description: 'PEM file: the private key, not encrypted; may be the same file as `certificate`.' }),
+  ocsp_response: path.optional().meta({
+    description: 'DER file: an OCSP response given by hand, used while it is the newest. Not set, the file named like `certificate` with `.ocsp` after it.',
+  }),
 });
 
 const virtualHost = z.strictObject({
@@ -152,6 +167,11 @@ type Camel<S extends string> = S extends `${infer Head}_${infer Tail}` ? `${Head
 type Camelized<T> = T extends readonly (infer Item)[] ? Camelized<Item>[] : T extends object ? { [K in keyof T as Camel<K & string>]: Camelized<T[K]> } : T;
 
 export type Parsed = Camelized<z.output<typeof schema>>;
+
+const camel = (key: string): string => key.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
+/** The OCSP settings of a configuration that says nothing about them. */
+export const ocspDefaults = Object.fromEntries(Object.entries(ocsp.parse({})).map(([key, value]) => [camel(key), value])) as OcspPolicy;
 
 export type Listen = Parsed['listen'][number];
 export type TlsPolicy = Parsed['tls'];

@@ -171,10 +171,23 @@ export const routePath = notation({ name: 'route_path', expected: 'a path such a
   /^\/[^?#\s\x00-\x1f\x7f]*$/.test(text) ? text : undefined,
 );
 
-export const responderUrl = notation({ name: 'url', expected: 'a URL such as http://ocsp.example.org/', pattern: '^https?://[^\\s#]+$' }, (text) => {
-  const url = /^https?:\/\/[^\s#\\]+$/i.test(text) ? URL.parse(text) : null;
-  return url !== null && url.username === '' && url.password === '' ? text : undefined;
-});
+export const responder = notation(
+  { name: 'responder', expected: 'a URL such as http://ocsp.example.org/, or none', pattern: '^(none|https?://[^\\s#]+)$' },
+  (text) => {
+    if (text === 'none') return text;
+    const url = /^https?:\/\/[^\s#\\]+$/i.test(text) ? URL.parse(text) : null;
+    return url !== null && url.username === '' && url.password === '' ? text : undefined;
+  },
+);
+
+export const proxyUrl = notation(
+  { name: 'proxy_url', expected: 'http://HOST:PORT, http://USER:PASSWORD@HOST:PORT, or none', pattern: '^(none|http://[^\\s#?]+)$' },
+  (text) => {
+    if (text === 'none') return text;
+    const url = /^http:\/\/[^\s#?\\]+$/i.test(text) ? URL.parse(text) : null;
+    return url !== null && url.pathname === '/' ? text : undefined;
+  },
+);
 
 /** OpenSSL's cipher list: names and its few operators (openssl-ciphers(1)). */
 export const cipherList = notation(

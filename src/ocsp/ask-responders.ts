@@ -1,18 +1,25 @@
+import { randomBytes } from 'node:crypto';
 import type { OcspPolicy } from '../config/schema.ts';
-import { certIdFor, type OcspSubject } from './cert-id.ts';
+import { type CertIdHash, certIdFor, type OcspSubject } from './cert-id.ts';
 import type { Clock } from './clock.ts';
 import type { Limiter } from './limiter.ts';
+import { OcspRefusal } from './refusal.ts';
 import { encodeRequest } from './request.ts';
 import { type Answer, fetchResponse, type Method } from './responder.ts';
 import { ResponderError } from './responder-error.ts';
 
 interface Inquiry<T> {
   subject: OcspSubject;
-  urls: string[];
+  urls: readonly string[];
   /** The administrator named the responders, not the certificate. */
   configured: boolean;
-  policy: Pick<OcspPolicy, 'timeout' | 'maxResponseSize'>;
-  accept: (der: Buffer) => T;
+  policy: Pick<OcspPolicy, 'timeout' | 'maxResponseSize'> & Partial<Pick<OcspPolicy, 'certIdHash' | 'nonce' | 'httpProxy'>>;
+  /** With `certIdHash: auto`, the hash to try first: by which the certificate was known last time. */
+  knownBy?: CertIdHash | undefined;
+  /** @param nonce what was sent, when a nonce was */
+  accept: (der: Buffer, nonce?: Buffer) => T;
+  /** Told of every responder that was really asked, and of its accepted answer or the code of its failure. */
+  onAsked?: (url: string, outcome: Answer<T> | string, milliseconds: number) => void;
   limiter: Limiter;
   clock: Clock;
   signal: AbortSignal;
@@ -20,6 +27,8 @@ interface Inquiry<T> {
 
 export interface RespondersAnswer<T> extends Answer<T> {
   responder: string;
+  /** Which hash named the certificate in the question that was answered. */
+  certIdHash: CertIdHash;
   /** Milliseconds spent asking, without waiting for one's turn. */
   duration: number;
 }
@@ -30,6 +39,9 @@ interface Failure {
   method: Method | undefined;
   error: Error & { code?: unknown };
 }
+
+/** What RFC 9654 2.1 asks of clients; its predecessor, RFC 8954, lets responders refuse longer ones. */
+const nonceSize = 32;
 
 /** No responder gave a usable answer. Speaks for the one whose answer tells most. */
 export class RespondersFailed extends Error {
@@ -44,8 +56,7 @@ export class RespondersFailed extends Error {
     const telling = failures.find(({ error }) => !(error instanceof ResponderError)) ?? failures[0];
     super(telling?.error.message ?? 'no responder to ask', { cause: telling?.error });
     this.name = 'RespondersFailed';
-    // Errors without a code are ours; nothing else is known about them.
-    this.code = typeof telling?.error.code === 'string' ? telling.error.code : 'unexpected';
+    this.code = codeOf(telling?.error);
     this.responder = telling?.url;
     this.method = telling?.method;
     this.duration = duration;
@@ -55,25 +66,35 @@ export class RespondersFailed extends Error {
   }
 }
 
+/** Errors without a code are ours; nothing else is known about them. */
+function codeOf(error: (Error & { code?: unknown }) | undefined): string {
+  return typeof error?.code === 'string' ? error.code : 'unexpected';
+}
+
 /**
  * Asks the responders of a certificate in their order until one gives an acceptable answer.
  *
  * @throws RespondersFailed, or the reason of `signal`
  */
-export async function askResponders<T>({ subject, urls, configured, policy, accept, limiter, clock, signal }: Inquiry<T>): Promise<RespondersAnswer<T>> {
-  const { timeout, maxResponseSize: maxSize } = policy;
+export async function askResponders<T>(inquiry: Inquiry<T>): Promise<RespondersAnswer<T>> {
+  const { urls, limiter, clock, signal, onAsked } = inquiry;
   const failures: Failure[] = [];
   let duration = 0;
   for (const url of urls) {
     let method: Method | undefined;
-    const onAttempt = (next: Method): void => void (method = next);
-    const ask = async (): Promise<Answer<T>> => {
-      const started = clock.now();
+    const ask = async () => {
+      const since = clock.now();
+      const done = (outcome: Answer<T> | string): void => {
+        duration += clock.now() - since;
+        if (!signal.aborted) onAsked?.(url, outcome, clock.now() - since);
+      };
       try {
-        const request = encodeRequest(certIdFor(subject));
-        return await fetchResponse({ url, request, accept, timeout, maxSize, configured, clock, signal, onAttempt });
-      } finally {
-        duration += clock.now() - started;
+        const answer = await askOne(inquiry, url, since, (next) => void (method = next));
+        done(answer);
+        return answer;
+      } catch (error) {
+        done(codeOf(error as Error));
+        throw error;
       }
     };
     try {
@@ -85,4 +106,51 @@ export async function askResponders<T>({ subject, urls, configured, policy, acce
     }
   }
   throw new RespondersFailed(failures, duration);
+}
+
+/** One responder, by the one hash and, where the policy lets us and that may help, by the other; all within one deadline. */
+async function askOne<T>(
+  inquiry: Inquiry<T>,
+  url: string,
+  since: number,
+  onAttempt: (method: Method) => void,
+): Promise<Answer<T> & { certIdHash: CertIdHash }> {
+  const { subject, configured, policy, knownBy, accept, clock, signal } = inquiry;
+  const { timeout, maxResponseSize: maxSize, certIdHash: hash = 'sha1', nonce: wanted = false, httpProxy: proxy } = policy;
+  const nonce = wanted ? randomBytes(nonceSize) : undefined;
+  const judge = (der: Buffer): T => accept(der, nonce);
+  const askBy = async (certIdHash: CertIdHash) => {
+    const request = encodeRequest(certIdFor(subject, certIdHash), nonce && { nonce });
+    const answer = await fetchResponse({
+      url,
+      request,
+      accept: judge,
+      timeout,
+      since,
+      maxSize,
+      uncacheable: wanted,
+      configured,
+      proxy,
+      clock,
+      signal,
+      onAttempt,
+    });
+    return { ...answer, certIdHash };
+  };
+  if (hash !== 'auto') return askBy(hash);
+  const first = knownBy ?? 'sha1';
+  try {
+    return await askBy(first);
+  } catch (error) {
+    if (signal.aborted || !isUnknownName(error)) throw error;
+    return await askBy(first === 'sha1' ? 'sha256' : 'sha1').catch((second: unknown) => {
+      // That the responder does not answer a second question tells less than its answer to the first.
+      throw signal.aborted || !(second instanceof ResponderError) ? second : error;
+    });
+  }
+}
+
+/** How a responder shows that it does not know a certificate by the hash that was used. */
+function isUnknownName(error: unknown): boolean {
+  return error instanceof OcspRefusal && (error.responseStatus === 'unauthorized' || error.code === 'no_matching_entry');
 }

@@ -37,14 +37,15 @@ export async function replaceFile(file: string, content: Uint8Array | string, fo
 /**
  * Reads a regular file of at most `limit` bytes.
  *
+ * @param followLinks for files of the administrator's; in our own folder a link is not ours and could lead anywhere
  * @returns undefined when there is none
  * @throws NotReadable when it is something else (a link, a pipe, too large), or the system's error
  */
-export async function readSmallFile(file: string, limit: number): Promise<Buffer | undefined> {
+export async function readSmallFile(file: string, limit: number, { followLinks = false } = {}): Promise<Buffer | undefined> {
   let handle: FileHandle;
   try {
-    // A pipe would block the open, a link could lead anywhere.
-    handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    // Without O_NONBLOCK, opening a pipe waits for a writer.
+    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK | (followLinks ? 0 : constants.O_NOFOLLOW));
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;

@@ -47,7 +47,7 @@ export function certIdFor({ leaf, issuer }: OcspSubject, hash: CertIdHash = 'sha
   return certIdOf(leafFields(leaf), issuerFields(issuer), hash);
 }
 
-export function certIdOf({ serialNumber }: CertificateFields, issuer: CertificateFields, hash: CertIdHash): CertId {
+export function certIdOf({ serialNumber }: Pick<CertificateFields, 'serialNumber'>, issuer: CertificateFields, hash: CertIdHash): CertId {
   return { hashAlgorithm: hash, ...hashesOf(issuer, hash), serialNumber };
 }
 

@@ -1,3 +1,5 @@
+import type { CertIdHash } from './cert-id.ts';
+
 /** What is remembered about the fetching of a certificate's responses, over a restart too. Times in milliseconds since the epoch. */
 export interface FetchRecord {
   /** First name of the certificate, for people who look into the folder. */
@@ -5,6 +7,8 @@ export interface FetchRecord {
   /** When and where the response that is kept was fetched. */
   fetchedAt?: number | undefined;
   responder?: string | undefined;
+  /** By which hash the responder knows the certificate, once ocsp.cert_id_hash: auto has found out. */
+  certIdHash?: CertIdHash | undefined;
   nextTry?: number | undefined;
   /** Attempts that failed since the last good one, and what the last of them failed with. */
   failures: number;
@@ -26,11 +30,12 @@ export function parseFetchRecord(text: string): FetchRecord | undefined {
     return undefined;
   }
   if (!isObject(value)) return undefined;
-  const { name, fetchedAt, responder, nextTry, failures, error } = value;
+  const { name, fetchedAt, responder, certIdHash, nextTry, failures, error } = value;
   return {
     name: string(name) ?? '',
     fetchedAt: number(fetchedAt),
     responder: string(responder),
+    certIdHash: certIdHash === 'sha1' || certIdHash === 'sha256' ? certIdHash : undefined,
     nextTry: number(nextTry),
     failures: Math.min(Math.trunc(number(failures) ?? 0), 1000),
     error: isObject(error) ? { code: string(error.code) ?? '', message: string(error.message) ?? '', at: number(error.at) ?? 0 } : undefined,

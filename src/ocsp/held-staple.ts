@@ -4,7 +4,7 @@ import type { ServableStaple } from '../snapshot.ts';
 import type { OcspSubject } from './cert-id.ts';
 import type { Clock } from './clock.ts';
 import { OcspRefusal } from './refusal.ts';
-import { acceptResponse, type Staple } from './verify.ts';
+import { type AcceptancePolicy, acceptResponse, type Staple } from './verify.ts';
 
 interface HeldStapleOptions {
   /** Of the certificate, in log lines. */
@@ -51,21 +51,21 @@ export class HeldStaple {
   }
 
   /**
-   * Judges a response from a responder or from disk. A verified revocation is an answer too.
+   * Judges a response from a responder, from disk or from a file. A verified revocation is an answer too.
    *
+   * @param nonce that was sent
    * @throws OcspRefusal; `superseded` when it is older than the one that is held, from a cache on the way or replayed
    */
-  judge(der: Buffer): Staple {
-    const staple = this.#verify(der);
+  judge(der: Buffer, nonce?: Buffer): Staple {
+    const staple = this.#verify(der, nonce);
     if (this.#isNews(staple)) return staple;
     throw new OcspRefusal('superseded', `the response of ${isoTime(staple.thisUpdate)} is older than the one that is held already`);
   }
 
-  #verify(der: Buffer): Staple {
+  #verify(der: Buffer, nonce: Buffer | undefined): Staple {
     const { subject, policy, clock } = this.#options;
-    const { clockSkew, maxAge, noNextUpdate, maxResponseSize } = policy;
     try {
-      return acceptResponse(der, subject, { now: clock.now(), clockSkew, maxAge, noNextUpdate, maxResponseSize });
+      return acceptResponse(der, subject, { ...acceptancePolicy(policy, clock.now()), ...(nonce && { nonce }) });
     } catch (error) {
       if (error instanceof OcspRefusal && error.revoked !== undefined) return error.revoked;
       throw error;
@@ -117,6 +117,12 @@ export class HeldStaple {
   close(): void {
     this.#cancelExpiry();
   }
+}
+
+/** What the settings of `ocsp` mean for a response that is judged at `now`. */
+export function acceptancePolicy(policy: OcspPolicy, now: number): AcceptancePolicy {
+  const { clockSkew, maxAge, noNextUpdate, maxResponseSize, sha1Signatures } = policy;
+  return { now, clockSkew, maxAge, noNextUpdate, maxResponseSize, allowSha1Signatures: sha1Signatures === 'accept' };
 }
 
 export function isSameStaple(a: ServableStaple | undefined, b: ServableStaple | undefined): boolean {

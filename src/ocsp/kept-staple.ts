@@ -1,5 +1,19 @@
+import type { Log } from '../log.ts';
 import type { FetchRecord } from './fetch-record.ts';
-import type { CacheEntry, CacheKey, StapleCache } from './staple-cache.ts';
+import { OcspRefusal } from './refusal.ts';
+import type { CacheKey, StapleCache } from './staple-cache.ts';
+
+/** Refusals that are a matter of time, of policy or of the certificate: the file is as it was written. */
+const notDamage = new Set<string>([
+  'expired',
+  'too_old',
+  'not_yet_valid',
+  'no_next_update',
+  'weak_signature',
+  'bad_certificate',
+  'superseded',
+  'status_unknown',
+]);
 
 /**
  * One certificate's place on disk. Writes happen in the background, one at a time, so that a disk that hangs holds up
@@ -17,13 +31,23 @@ export class KeptStaple {
     this.#key = key;
   }
 
-  load(limit: number): Promise<CacheEntry> {
-    return this.#cache.load(this.#key, limit);
-  }
-
-  /** What was loaded is not what was written. */
-  async quarantine(reason: string): Promise<void> {
-    await this.#cache.quarantine(this.#key, reason);
+  /**
+   * Hands the response that is kept to `take`, whose refusal says whether it is damaged (then it goes to the quarantine)
+   * or merely of no use now.
+   *
+   * @param limit bytes
+   * @returns what was remembered about its fetching
+   */
+  async restore(limit: number, take: (der: Buffer) => void, log: Log): Promise<FetchRecord | undefined> {
+    const { der, record } = await this.#cache.load(this.#key, limit);
+    try {
+      if (der !== undefined) take(der);
+    } catch (error) {
+      const { message } = error as Error;
+      if (!(error instanceof OcspRefusal) || !notDamage.has(error.code)) await this.#cache.quarantine(this.#key, message);
+      else log.debug(`the kept response for ${record?.name ?? 'a certificate'} is not used: ${message}`, { certificate: record?.name, code: error.code });
+    }
+    return record;
   }
 
   /** @param der the response that is held, new or not: one that could not be written is tried again with the next update */

@@ -2,6 +2,7 @@
 export const responderErrors = {
   responder_url: 'The responder’s address is not an http or https URL.',
   responder_refused_address: 'The responder’s name leads to a link-local or metadata address; name it in ocsp.responder if that is meant.',
+  responder_proxy: 'The forward proxy (ocsp.http_proxy, or that of the environment) refuses to pass the question on, or is no http proxy.',
   responder_unreachable: 'No connection to the responder, or it broke before the answer was complete.',
   responder_timeout: 'The answer was not complete within ocsp.timeout.',
   responder_http_status: 'The responder answered with an HTTP status other than 200.',
@@ -27,5 +28,5 @@ export class ResponderError extends Error {
 
 /** Whether an error says that the responder does not work at all, so that asking it about other certificates is as futile. */
 export function isOutage(error: unknown): boolean {
-  return error instanceof ResponderError && (error.code === 'responder_timeout' || error.code === 'responder_unreachable');
+  return error instanceof ResponderError && ['responder_timeout', 'responder_unreachable', 'responder_proxy'].includes(error.code);
 }

@@ -1,10 +1,10 @@
-import http, { type IncomingHttpHeaders } from 'node:http';
-import https from 'node:https';
 import type { Clock } from './clock.ts';
-import { freshness, retryAfter } from './http-freshness.ts';
+import { exchange, type Method } from './http-exchange.ts';
+import { freshness } from './http-freshness.ts';
 import { getPath } from './request.ts';
-import { guardedLookup, isRefusedAddress, refusedAddressCode } from './responder-address.ts';
 import { ResponderError } from './responder-error.ts';
+
+export type { Method };
 
 export interface Question<T> {
   url: string;
@@ -16,8 +16,14 @@ export interface Question<T> {
   timeout: number;
   /** Bytes. */
   maxSize: number;
+  /** When what `timeout` bounds began, if not now: this is a second question to the same responder. Milliseconds since the epoch. */
+  since?: number;
+  /** No cache can answer this question: ask with POST only. */
+  uncacheable?: boolean;
   /** The administrator named this responder, so it may be at any address. */
   configured?: boolean;
+  /** ocsp.http_proxy */
+  proxy?: string | undefined;
   clock: Clock;
   /** Told of each method before it is tried. */
   onAttempt?: (method: Method) => void;
@@ -25,25 +31,18 @@ export interface Question<T> {
   signal?: AbortSignal;
 }
 
-export type Method = 'GET' | 'POST';
-
 export interface Answer<T> {
   accepted: T;
   method: Method;
   /** How long HTTP caches may keep the answer, in milliseconds. */
   maxAge: number | undefined;
+  /** Of the accepted answer, in bytes. */
+  size: number;
   /** Oddities that were tolerated, for the log. */
   warnings: string[];
 }
 
-interface HttpAnswer {
-  headers: IncomingHttpHeaders;
-  body: Buffer;
-}
-
 const maxRedirects = 2;
-/** 303 would turn a POST into a GET of something else. */
-const redirectStatus = new Set([301, 302, 307, 308]);
 /** Requests up to this size use GET, so that caches on the way can answer; longer ones use POST (RFC 9919, before it RFC 5019 5). */
 const longestGet = 255;
 
@@ -54,17 +53,17 @@ const longestGet = 255;
  * @throws ResponderError, what `accept` threw, or the reason of `signal`
  */
 export async function fetchResponse<T>(question: Question<T>): Promise<Answer<T>> {
-  const { url, timeout, clock } = question;
+  const { url, timeout, clock, since = clock.now() } = question;
   const deadline = new AbortController();
   const cancel = clock.setTimeout(
     () => deadline.abort(new ResponderError('responder_timeout', url, `timed out after ${timeout / 1000} s (ocsp.timeout)`)),
-    timeout,
+    timeout + since - clock.now(),
   );
   const signal = question.signal ? AbortSignal.any([question.signal, deadline.signal]) : deadline.signal;
   try {
     signal.throwIfAborted();
     const target = httpUrl(url);
-    const short = getUrl(target, question.request);
+    const short = question.uncacheable ? undefined : getUrl(target, question.request);
     if (short === undefined) return await attempt(question, 'POST', target, signal);
     try {
       return await attempt(question, 'GET', short, signal);
@@ -102,7 +101,7 @@ function isWorthAPost(error: unknown): boolean {
 }
 
 async function attempt<T>(
-  { url: name, request, accept, maxSize, configured = false, clock, onAttempt }: Question<T>,
+  { url: name, request: body, accept, maxSize, configured = false, proxy, clock, onAttempt }: Question<T>,
   method: Method,
   url: URL,
   signal: AbortSignal,
@@ -111,11 +110,12 @@ async function attempt<T>(
   let anyAddress = configured;
   onAttempt?.(method);
   for (let redirects = 0; ; redirects += 1) {
-    const answer = await exchange({ name: redirects === 0 ? name : target.href, target, method, request, maxSize, anyAddress, signal, now: () => clock.now() });
+    const asked = redirects === 0 ? name : target.href;
+    const answer = await exchange({ name: asked, target, method, body, maxSize, anyAddress, proxy, signal, now: () => clock.now() });
     if (!(answer instanceof URL)) {
       const type = answer.headers['content-type'];
       const warnings = isOcspType(type) ? [] : [`responder ${url.origin} sends content-type ${type ?? '(none)'} instead of application/ocsp-response`];
-      return { accepted: accept(answer.body), method, maxAge: freshness(answer.headers), warnings };
+      return { accepted: accept(answer.body), method, maxAge: freshness(answer.headers), size: answer.body.length, warnings };
     }
     if (redirects === maxRedirects) throw new ResponderError('responder_redirect', name, `redirects more than ${maxRedirects} times`);
     anyAddress &&= answer.host === target.host;
@@ -125,81 +125,4 @@ async function attempt<T>(
 
 function isOcspType(type: string | undefined): boolean {
   return /^application\/ocsp-response\s*(?:;|$)/i.test(type ?? '');
-}
-
-interface Exchange {
-  /** The responder in error messages. */
-  name: string;
-  target: URL;
-  method: Method;
-  request: Buffer;
-  maxSize: number;
-  anyAddress: boolean;
-  signal: AbortSignal;
-  now: () => number;
-}
-
-/** One HTTP request; resolves with a complete 200 answer, or with where a redirect leads. */
-function exchange({ name, target, method, request, maxSize, anyAddress, signal, now }: Exchange): Promise<HttpAnswer | URL> {
-  const refusedAddress = () =>
-    new ResponderError('responder_refused_address', name, 'leads to a link-local or metadata address; name it in ocsp.responder if that is meant');
-  const { promise, resolve, reject } = Promise.withResolvers<HttpAnswer | URL>();
-  if (!anyAddress && isRefusedAddress(target.hostname)) throw refusedAddress();
-  const options: https.RequestOptions & { autoSelectFamilyAttemptTimeout: number } = {
-    method,
-    signal,
-    // A connection of its own: a kept one may be closed by the responder while the next question is on its way.
-    agent: false,
-    headers: {
-      accept: 'application/ocsp-response',
-      'user-agent': 'staplegate',
-      ...(method === 'POST' && { 'content-type': 'application/ocsp-request', 'content-length': request.length }),
-    },
-    ...(!anyAddress && { lookup: guardedLookup }),
-    // All addresses of a name are tried; Node's 250 ms for each would give up on responders far away.
-    autoSelectFamilyAttemptTimeout: 1000,
-  };
-  const outgoing = (target.protocol === 'https:' ? https : http).request(target, options);
-  const fail = (error: Error & { code?: string }): void => {
-    if (signal.aborted) return reject(signal.reason);
-    if (error instanceof ResponderError) return reject(error);
-    if (error.code === refusedAddressCode) return reject(refusedAddress());
-    reject(new ResponderError('responder_unreachable', name, `gave no complete answer: ${reason(error)}`));
-  };
-  const stop = (error: ResponderError): void => {
-    fail(error);
-    outgoing.destroy();
-  };
-  outgoing.on('error', fail);
-  outgoing.on('close', () => fail(new Error('connection closed')));
-  outgoing.on('response', (response) => {
-    const { statusCode = 0, headers } = response;
-    response.on('error', fail);
-    if (redirectStatus.has(statusCode) && headers.location !== undefined) {
-      const next = URL.parse(headers.location, target.href);
-      if (next?.protocol !== 'http:' && next?.protocol !== 'https:')
-        return stop(new ResponderError('responder_redirect', name, 'redirects to something other than http and https'));
-      resolve(next);
-      return outgoing.destroy();
-    }
-    if (statusCode !== 200) return stop(new ResponderError('responder_http_status', name, `answered HTTP ${statusCode}`, retryAfter(headers, now())));
-    const chunks: Buffer[] = [];
-    let size = 0;
-    response.on('data', (chunk: Buffer) => {
-      size += chunk.length;
-      if (size > maxSize) stop(new ResponderError('response_too_large', name, `sends more than ${maxSize} bytes (ocsp.max_response_size)`));
-      else chunks.push(chunk);
-    });
-    response.on('end', () => {
-      if (response.complete) resolve({ headers, body: Buffer.concat(chunks) });
-    });
-  });
-  outgoing.end(method === 'POST' ? request : undefined);
-  return promise;
-}
-
-function reason(error: Error & { code?: string }): string {
-  // Several addresses tried: the errors of each are inside.
-  const inner = error instanceof AggregateError ? (error.errors as Error[]).map(({ message }) => message).join(', ') : error.message;
-  return inner || error.code || 'unknown error';
 }

@@ -125,6 +125,8 @@ export class StapleCache {
 
   async #setAside(file: string, reason: string): Promise<void> {
     const folder = path.join(this.folder, 'quarantine');
+    // Whoever only looks at another instance's folder leaves it as it is.
+    if (this.#handle === undefined) return this.#log.warn(`${file} is damaged or not ours: ${reason}`, { code: 'cache_damaged' });
     this.#log.warn(`${file} is damaged or not ours: ${reason}; moved to ${folder}`, { code: 'cache_damaged' });
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });

@@ -2,6 +2,7 @@ import type { Certificate } from '../certificates/certificate.ts';
 import type { OcspPolicy } from '../config/schema.ts';
 import type { ServableStaple } from '../snapshot.ts';
 import type { FetchError } from './fetch-record.ts';
+import type { ResponseFile } from './given-response.ts';
 import type { CacheKey } from './staple-cache.ts';
 import type { Staple } from './verify.ts';
 
@@ -21,7 +22,7 @@ export type StapleState =
   | 'revoked'
   /** The certificate itself has expired. */
   | 'expired'
-  /** The certificate names no responder and the configuration neither. */
+  /** Nobody to ask: the certificate names no responder and the configuration neither, or it says `none`. Nor was a response given by hand. */
   | 'no_responder'
   /** ocsp.stapling: false */
   | 'off';
@@ -37,16 +38,24 @@ export interface StapleStatus {
   thisUpdate?: number | undefined;
   validUntil?: number | undefined;
   nextRefresh?: number | undefined;
-  /** The one that answered last, or that is asked first. */
+  /** The one that answered last, or that is asked first; or the file that the response came from. */
   responder?: string | undefined;
   failures: number;
   lastError?: FetchError | undefined;
+}
+
+/** Whom to ask about a certificate, in order. Nobody, when it names no responder and the configuration neither, or when that says `none`. */
+export function respondersFor({ ocspResponders }: Pick<StapledLeaf, 'ocspResponders'>, { responder }: Pick<OcspPolicy, 'responder'>): string[] {
+  if (responder === 'none') return [];
+  return responder === undefined ? ocspResponders : [responder];
 }
 
 /** One certificate under the care of the Stapler. */
 export interface StaplingEntry {
   readonly certificate: StapledLeaf;
   readonly policy: OcspPolicy;
+  /** Where a response for it may be given by hand. */
+  readonly file: ResponseFile | undefined;
   /** Where its response is kept. */
   readonly cacheKey: CacheKey | undefined;
   /** What a handshake may staple now. */
@@ -60,6 +69,16 @@ export interface StaplingEntry {
   start(): Promise<void>;
   /** Asks now; joins an attempt that is already going on. Never rejects. */
   refresh(): Promise<void>;
+  /**
+   * Takes a response that was given by hand, if it stands up to verification and is not older than the one that is held.
+   *
+   * @param from for people: the file, or whoever gave it
+   * @returns undefined when this certificate is not stapled
+   * @throws OcspRefusal
+   */
+  offer(der: Buffer, from: string): Staple | undefined;
+  /** Looks at `file` again. Never rejects: what is wrong with it is logged. */
+  reread(): Promise<void>;
   /** Resolves when no attempt and no write is going on. */
   idle(): Promise<void>;
   /** Ends everything; resolves when nothing is going on any more. */

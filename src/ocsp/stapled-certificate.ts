@@ -1,83 +1,61 @@
 import type { OcspPolicy } from '../config/schema.ts';
-import type { Log } from '../log.ts';
 import type { ServableStaple } from '../snapshot.ts';
-import { askResponders, type RespondersAnswer, RespondersFailed } from './ask-responders.ts';
-import type { OcspSubject } from './cert-id.ts';
-import type { Clock } from './clock.ts';
-import type { FetchRecord } from './fetch-record.ts';
+import { GivenResponse, type ResponseFile, ResponseFileError } from './given-response.ts';
 import { HeldStaple } from './held-staple.ts';
 import { KeptStaple } from './kept-staple.ts';
-import type { Limiter } from './limiter.ts';
 import { OcspRefusal } from './refusal.ts';
-import { nextRefresh, retryDelay } from './schedule.ts';
+import { Refreshing, type RefreshingOptions } from './refreshing.ts';
 import type { CacheKey, StapleCache } from './staple-cache.ts';
 import type { StapledLeaf, StapleState, StapleStatus, StaplingEntry } from './staple-status.ts';
+import { sayNoResponder, type Subject } from './unstapled-certificate.ts';
 import type { Staple } from './verify.ts';
 
-export interface Surroundings {
-  clock: Clock;
-  log: Log;
-  limiter: Limiter;
+export type Surroundings = Pick<RefreshingOptions, 'clock' | 'log' | 'limiter' | 'counters' | 'warnOnce'> & {
   cache: StapleCache;
   /** The staple of this certificate is another one now, or none. */
   onStaple: (fingerprint: string, staple: ServableStaple | undefined) => void;
-  /** A warning that concerns all certificates of a responder, said once. */
-  warnOnce: (responder: string, message: string) => void;
-}
+};
 
-const minute = 60_000;
-const hour = 60 * minute;
-
-/** Refusals that are a matter of time, of policy or of the certificate: the file is as it was written. */
-const notDamage = new Set<string>([
-  'expired',
-  'too_old',
-  'not_yet_valid',
-  'no_next_update',
-  'weak_signature',
-  'bad_certificate',
-  'superseded',
-  'status_unknown',
-]);
-
-/** The OCSP life of one certificate: its response is loaded, fetched, refreshed and kept on disk. What clients get of it is HeldStaple's matter. */
+/**
+ * The OCSP life of one certificate. Its response comes from disk, from a file or from a responder, whichever is newest, and
+ * what is newer is kept on disk. What clients get of it is HeldStaple's matter; when to ask is Refreshing's.
+ */
 export class StapledCertificate implements StaplingEntry {
   readonly certificate: StapledLeaf;
   readonly policy: OcspPolicy;
+  readonly file: ResponseFile | undefined;
   readonly cacheKey: CacheKey;
   readonly #name: string;
-  readonly #subject: OcspSubject;
-  readonly #responders: string[];
   readonly #around: Surroundings;
   readonly #held: HeldStaple;
   readonly #kept: KeptStaple;
+  readonly #given: GivenResponse | undefined;
+  readonly #refreshing: Refreshing;
   #stopped = false;
   readonly #settled = Promise.withResolvers<void>();
   #isSettled = false;
-  #record: FetchRecord;
-  #attempt: Promise<void> | undefined;
-  /** One for each attempt: listeners on a signal that lives as long as the certificate would pile up. */
-  #abort: AbortController | undefined;
-  #cancelRefresh = (): void => {};
 
   /** @param previous held by a predecessor with another policy: it is served without a gap, if the new policy allows */
-  constructor(certificate: StapledLeaf, policy: OcspPolicy, around: Surroundings, previous?: Staple) {
+  constructor({ certificate, policy, file }: Subject, around: Surroundings, previous?: Staple) {
     const { leaf, issuer, fingerprint, issuerFingerprint, names } = certificate;
     if (issuer === undefined || issuerFingerprint === undefined) throw new TypeError('a certificate without issuer cannot be stapled');
     this.certificate = certificate;
     this.policy = policy;
+    this.file = file;
     this.cacheKey = { fingerprint, issuerFingerprint };
     this.#name = names[0] ?? fingerprint;
-    this.#subject = { leaf, issuer };
-    this.#responders = policy.responder === undefined ? certificate.ocspResponders : [policy.responder];
     this.#around = around;
-    this.#record = { name: this.#name, failures: 0 };
-    const { clock, log, cache, onStaple } = around;
+    const { clock, log, limiter, counters, warnOnce, cache, onStaple } = around;
+    const [name, subject] = [this.#name, { leaf, issuer }];
+    const held = new HeldStaple({ name, subject, policy, clock, log, onStaple: (staple) => onStaple(fingerprint, staple) }, previous);
+    const onAttempt = (): void => {
+      if (!this.#stopped) this.#save();
+      this.#settle();
+    };
+    this.#held = held;
     this.#kept = new KeptStaple(cache, this.cacheKey);
-    this.#held = new HeldStaple(
-      { name: this.#name, subject: this.#subject, policy, clock, log, onStaple: (staple) => onStaple(fingerprint, staple) },
-      previous,
-    );
+    this.#given = file && new GivenResponse(file);
+    this.#refreshing = new Refreshing({ name, certificate, subject, policy, held, clock, log, limiter, counters, warnOnce, onAttempt });
   }
 
   get current(): ServableStaple | undefined {
@@ -101,125 +79,72 @@ export class StapledCertificate implements StaplingEntry {
     this.#settled.resolve();
   }
 
+  #save(): void {
+    this.#kept.save(this.staple?.der, this.#refreshing.record);
+  }
+
   async start(): Promise<void> {
-    const kept = await this.#kept.load(this.policy.maxResponseSize);
+    const { log } = this.#around;
+    const { responders } = this.#refreshing;
+    const take = (der: Buffer): void => {
+      if (!this.#stopped) this.#held.take(this.#held.judge(der));
+    };
+    const record = await this.#kept.restore(this.policy.maxResponseSize, take, log);
+    this.#refreshing.record.certIdHash = record?.certIdHash;
+    if (this.staple !== undefined) this.#settle();
+    await this.reread();
     if (this.#stopped) return;
-    const damage = kept.der && this.#takeKept(kept.der);
-    if (damage !== undefined) await this.#kept.quarantine(damage);
-    if (!this.#stopped) this.#planFirst(kept.record);
-  }
-
-  /** Offers a response that was kept, if it still stands up to verification. Returns what is damaged about it, if that is why it does not. */
-  #takeKept(der: Buffer): string | undefined {
-    try {
-      this.#held.take(this.#held.judge(der));
-      return undefined;
-    } catch (error) {
-      if (!(error instanceof OcspRefusal) || !notDamage.has(error.code)) return (error as Error).message;
-      this.#around.log.debug(`the kept response for ${this.#name} is not used: ${error.message}`, { certificate: this.#name, code: error.code });
-      return undefined;
-    }
-  }
-
-  /** What was planned before a restart stands, within what the response itself asks for: restarts do not storm responders. */
-  #planFirst(record: FetchRecord | undefined): void {
-    const { clock } = this.#around;
-    if (this.staple === undefined) return this.#plan(0);
+    // A newer response from the file has planned what comes next.
+    if (this.#refreshing.record.fetchedAt === undefined) this.#refreshing.resume(record);
+    if (responders.length > 0) return;
+    if (this.#state() === 'no_responder') sayNoResponder(this.#name, this.policy, log);
     this.#settle();
-    this.#record = { ...this.#record, ...record, name: this.#name };
-    const latest = nextRefresh(this.staple, { now: clock.now(), random: () => clock.random() });
-    this.#plan(Math.min(record?.nextTry ?? latest, latest) - clock.now());
   }
 
-  #plan(delay: number): void {
-    const { clock } = this.#around;
-    const wait = Math.max(0, delay);
-    this.#cancelRefresh();
-    if (this.#stopped) return;
-    this.#record.nextTry = clock.now() + wait;
-    this.#cancelRefresh = clock.setTimeout(() => void this.refresh(), wait);
+  offer(der: Buffer, from: string): Staple {
+    const staple = this.#held.judge(der);
+    if (this.#stopped || this.staple?.der.equals(der)) return staple;
+    this.#refreshing.takeGiven(staple, from);
+    this.#save();
+    this.#settle();
+    return staple;
   }
 
-  refresh(): Promise<void> {
-    if (this.#stopped || this.#hasExpired()) {
-      this.#cancelRefresh();
-      this.#record.nextTry = undefined;
-      return Promise.resolve();
-    }
-    this.#attempt ??= this.#fetch().finally(() => {
-      this.#attempt = undefined;
-      this.#settle();
-    });
-    return this.#attempt;
-  }
-
-  async #fetch(): Promise<void> {
-    const { clock, limiter } = this.#around;
-    const { signal } = (this.#abort = new AbortController());
+  async reread(): Promise<void> {
     try {
-      const answer = await askResponders({
-        subject: this.#subject,
-        urls: this.#responders,
-        configured: this.policy.responder !== undefined,
-        policy: this.policy,
-        accept: (der) => this.#held.judge(der),
-        limiter,
-        clock,
-        signal,
-      });
-      if (!this.#stopped) this.#succeeded(answer);
+      const der = this.#stopped ? undefined : await this.#given?.read(this.policy.maxResponseSize);
+      if (der !== undefined) this.offer(der, this.file?.path ?? '');
     } catch (error) {
-      if (this.#stopped) return;
-      if (!(error instanceof RespondersFailed)) throw error;
-      this.#failed(error);
+      if (!(error instanceof OcspRefusal || error instanceof ResponseFileError)) throw error;
+      this.#fileRefused(error);
     }
-    this.#kept.save(this.staple?.der, this.#record);
   }
 
-  #succeeded({ accepted: staple, responder, method, maxAge, duration, warnings }: RespondersAnswer<Staple>): void {
-    const { clock, warnOnce } = this.#around;
-    const now = clock.now();
-    for (const warning of warnings) warnOnce(new URL(responder).host, warning);
-    this.#record = { name: this.#name, fetchedAt: now, responder, failures: 0 };
-    this.#held.take(staple);
-    this.#plan(nextRefresh(staple, { now, httpMaxAge: maxAge, random: () => clock.random() }) - now);
-    this.#logUpdate('info', { responder, method, result: staple.certStatus, duration_ms: duration });
+  #fileRefused(error: OcspRefusal | ResponseFileError): void {
+    const { log, clock } = this.#around;
+    const { responders, record } = this.#refreshing;
+    const { code } = error;
+    const message = error instanceof OcspRefusal ? `the response in ${this.file?.path} is not used: ${error.message}` : error.message;
+    const facts = { certificate: this.#name, code };
+    // One that a newer response has overtaken is as it should be.
+    if (code === 'superseded') return log.debug(message, facts);
+    log.warn(message, facts);
+    // Where a responder is asked, its answers say how things stand.
+    if (responders.length === 0) record.error = { code, message, at: clock.now() };
   }
 
-  #failed(failure: RespondersFailed): void {
-    const { clock } = this.#around;
-    const { code, message, responder, method, duration, retryAfter } = failure;
-    const now = clock.now();
-    const failures = this.#record.failures + 1;
-    this.#record = { ...this.#record, failures, error: { code, message, at: now } };
-    const remainingLife = this.current === undefined ? 0 : this.current.validUntil - now;
-    const delay = retryDelay(failures, remainingLife, retryAfter, () => clock.random());
-    const early = this.#isTooEarly(failure);
-    this.#plan(early ? Math.min(delay, 5 * minute) : delay);
-    this.#logUpdate(early ? 'info' : 'warn', { responder, method, result: 'failed', code, duration_ms: duration, error: message });
-  }
-
-  /** A CA has a quarter of an hour until its responder must know a new certificate (CA/B baseline requirements 4.9.9). */
-  #isTooEarly({ code, cause }: RespondersFailed): boolean {
-    if (this.#around.clock.now() - this.certificate.notBefore > hour) return false;
-    return code === 'status_unknown' || (cause instanceof OcspRefusal && cause.responseStatus === 'unauthorized');
-  }
-
-  /** The one line for every update, good or bad. */
-  #logUpdate(level: 'info' | 'warn', { responder, ...facts }: Record<string, string | number | undefined>): void {
-    const { nextTry } = this.#record;
-    const next = nextTry === undefined ? undefined : new Date(nextTry).toISOString();
-    this.#around.log[level]('OCSP update', { certificate: this.#name, responder, ...facts, next });
+  async refresh(): Promise<void> {
+    await this.#refreshing.refresh();
   }
 
   async idle(): Promise<void> {
-    while (this.#attempt ?? this.#kept.writing) await (this.#attempt ?? this.#kept.writing);
+    const goingOn = () => this.#refreshing.attempt ?? this.#kept.writing;
+    for (let work = goingOn(); work !== undefined; work = goingOn()) await work;
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    this.#abort?.abort(new Error('stopped'));
-    this.#cancelRefresh();
+    this.#refreshing.stop();
     this.#held.close();
     this.#settle();
     await this.idle();
@@ -227,7 +152,7 @@ export class StapledCertificate implements StaplingEntry {
 
   status(): StapleStatus {
     const { fingerprint, names, mustStaple } = this.certificate;
-    const { nextTry, failures, error, responder } = this.#record;
+    const { responders, record } = this.#refreshing;
     return {
       fingerprint,
       names,
@@ -236,21 +161,21 @@ export class StapledCertificate implements StaplingEntry {
       serving: this.current !== undefined,
       thisUpdate: this.staple?.thisUpdate,
       validUntil: this.staple?.validUntil,
-      nextRefresh: nextTry,
-      responder: responder ?? this.#responders[0],
-      failures,
-      lastError: error,
+      nextRefresh: record.nextTry,
+      responder: record.responder ?? responders[0],
+      failures: record.failures,
+      lastError: record.error,
     };
   }
 
   #state(): StapleState {
-    if (this.#hasExpired()) return 'expired';
+    const { responders, record } = this.#refreshing;
+    if (this.certificate.notAfter <= this.#around.clock.now()) return 'expired';
     if (this.staple?.certStatus === 'revoked') return 'revoked';
-    if (this.#record.error !== undefined) return 'failing';
-    return this.current === undefined ? 'pending' : 'good';
-  }
-
-  #hasExpired(): boolean {
-    return this.certificate.notAfter <= this.#around.clock.now();
+    if (record.error !== undefined) return 'failing';
+    if (this.current !== undefined) return 'good';
+    if (responders.length > 0) return 'pending';
+    // A response that was given by hand ran out, and nobody gave another.
+    return this.staple === undefined ? 'no_responder' : 'failing';
   }
 }

@@ -1,17 +1,18 @@
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import type { OcspPolicy } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { ServableStaple } from '../snapshot.ts';
 import { type Clock, systemClock } from './clock.ts';
+import type { StaplingCounters } from './counters.ts';
 import { isSameStaple } from './held-staple.ts';
 import { Limiter } from './limiter.ts';
+import { OcspRefusal } from './refusal.ts';
 import { isOutage } from './responder-error.ts';
 import { StapleCache } from './staple-cache.ts';
-import type { StapledLeaf, StapleStatus, StaplingEntry } from './staple-status.ts';
+import type { StapleStatus, StaplingEntry } from './staple-status.ts';
 import { StapledCertificate, type Surroundings } from './stapled-certificate.ts';
 import type { Staple } from './verify.ts';
-import { reasonNotToStaple, UnstapledCertificate } from './unstapled-certificate.ts';
+import { reasonNotToStaple, type Subject, UnstapledCertificate } from './unstapled-certificate.ts';
 
 export interface StaplerOptions {
   /** `state_dir`; responses are kept in its folder `ocsp`. */
@@ -22,14 +23,11 @@ export interface StaplerOptions {
   clock?: Clock;
 }
 
-export interface StaplerEntry {
-  certificate: StapledLeaf;
-  policy: OcspPolicy;
-}
+export type StaplerEntry = Subject;
 
 const day = 86_400_000;
-/** Files read at the same time at start-up. */
-const loadsAtOnce = 16;
+/** Files read at the same time. */
+const readsAtOnce = 16;
 /** Not while everything is being loaded. */
 const pruneDelay = 600_000;
 
@@ -57,7 +55,8 @@ export class Stapler {
     };
     const cache = new StapleCache(path.join(directory, 'ocsp'), log);
     const limiter = new Limiter({ perResponder: 2, overall: 16, sickAfter: 3, isOutage });
-    this.#around = { clock, log, limiter, cache, onStaple, warnOnce };
+    const counters = { updates: 0, cacheWriteFailures: 0, responders: {} };
+    this.#around = { clock, log, limiter, cache, counters, onStaple, warnOnce };
   }
 
   /**
@@ -71,7 +70,8 @@ export class Stapler {
 
   /**
    * The certificates in use from now on. What is new is loaded from disk, offered and fetched; what is gone stops; the
-   * rest goes on undisturbed. A certificate that several virtual hosts use is one entry, with the first policy that staples.
+   * rest goes on undisturbed. A certificate that several virtual hosts use is one entry, with the first policy that staples and the first
+   * file that is named for it.
    */
   setCertificates(list: readonly StaplerEntry[]): void {
     if (this.#closed) return;
@@ -79,7 +79,8 @@ export class Stapler {
     for (const entry of list) {
       const { fingerprint } = entry.certificate;
       const known = wanted.get(fingerprint);
-      if (known === undefined || (!known.policy.stapling && entry.policy.stapling)) wanted.set(fingerprint, entry);
+      const first = known === undefined || (!known.policy.stapling && entry.policy.stapling) ? entry : known;
+      wanted.set(fingerprint, { ...first, file: known?.file?.configured ? known.file : entry.file });
     }
     for (const [fingerprint, entry] of this.#entries) {
       if (wanted.has(fingerprint)) continue;
@@ -87,10 +88,10 @@ export class Stapler {
       this.#retire(entry);
     }
     const starts: (() => Promise<void>)[] = [];
-    for (const [fingerprint, { certificate, policy }] of wanted) {
+    for (const [fingerprint, subject] of wanted) {
       const old = this.#entries.get(fingerprint);
-      if (old !== undefined && isSame(old, { certificate, policy })) continue;
-      const entry = this.#entry(certificate, policy, old?.staple);
+      if (old !== undefined && isSame(old, subject)) continue;
+      const entry = this.#entry(subject, old?.staple);
       this.#entries.set(fingerprint, entry);
       if (old !== undefined) this.#retire(old);
       starts.push(async () => {
@@ -99,21 +100,15 @@ export class Stapler {
         if (isInUse && !isSameStaple(old?.current, entry.current)) this.#around.onStaple(fingerprint, entry.current);
       });
     }
-    const queue = starts.values();
-    const worker = async (): Promise<void> => {
-      for (const start of queue) await start();
-    };
-    this.#loading = Promise.all([this.#loading, ...Array.from({ length: loadsAtOnce }, worker)]).then(() => undefined);
+    this.#loading = Promise.all([this.#loading, inTurn(starts)]).then(() => undefined);
     this.#cancelPrune ??= this.#around.clock.setTimeout(() => this.#prune(), pruneDelay);
   }
 
-  #entry(certificate: StapledLeaf, policy: OcspPolicy, previous: Staple | undefined): StaplingEntry {
+  #entry(subject: Subject, previous: Staple | undefined): StaplingEntry {
     const { clock, log } = this.#around;
     const now = clock.now();
-    const reason = reasonNotToStaple(certificate, policy, now);
-    return reason === undefined
-      ? new StapledCertificate(certificate, policy, this.#around, previous)
-      : new UnstapledCertificate(certificate, policy, { reason, now, log });
+    const reason = reasonNotToStaple(subject.certificate, subject.policy, now, subject.file);
+    return reason === undefined ? new StapledCertificate(subject, this.#around, previous) : new UnstapledCertificate(subject, { reason, now, log });
   }
 
   #retire(entry: StaplingEntry): void {
@@ -148,13 +143,56 @@ export class Stapler {
     return this.#entries.get(fingerprint)?.isSettled ?? true;
   }
 
+  /** The files in which responses may be given by hand, there or not. */
+  files(): string[] {
+    return Array.from(this.#entries.values(), ({ file }) => file?.path).filter((path) => path !== undefined);
+  }
+
+  /** Looks again at those of its files that are among `paths`. */
+  async reread(paths: readonly string[]): Promise<void> {
+    const changed = new Set(paths);
+    const entries = [...this.#entries.values()].filter(({ file }) => file !== undefined && changed.has(file.path));
+    await inTurn(entries.map((entry) => () => entry.reread()));
+  }
+
+  /**
+   * Takes a response that was given by hand, for every certificate that it speaks of, when it stands up to verification and
+   * is not older than the one that is held.
+   *
+   * @param from for people: the file, or whoever gave it
+   * @returns the certificates that it was taken for
+   * @throws OcspRefusal when there is none
+   */
+  offer(der: Buffer, from: string): StapleStatus[] {
+    const taken: StapleStatus[] = [];
+    let refusal = new OcspRefusal('no_matching_entry', 'no certificate in use can be stapled');
+    for (const entry of this.#entries.values()) {
+      try {
+        if (entry.offer(der, from) !== undefined) taken.push(entry.status());
+      } catch (error) {
+        if (!(error instanceof OcspRefusal)) throw error;
+        // What is wrong for a certificate that the response speaks of tells more than that it does not speak of another.
+        if (refusal.code === 'no_matching_entry') refusal = error;
+      }
+    }
+    if (taken.length === 0) throw refusal;
+    return taken;
+  }
+
+  /** What has happened since the start. */
+  get counters(): StaplingCounters {
+    return { ...this.#around.counters, cacheWriteFailures: this.#around.cache.writeFailures };
+  }
+
   status(): StapleStatus[] {
     return Array.from(this.#entries.values(), (entry) => entry.status());
   }
 
-  /** Asks for a newer response now; resolves when that attempt has ended, well or not. */
-  async refresh(fingerprint: string): Promise<void> {
-    await this.#entries.get(fingerprint)?.refresh();
+  /** Asks for a newer response now; resolves when that attempt has ended, well or not. Undefined when the certificate is not in use. */
+  async refresh(fingerprint: string): Promise<StapleStatus | undefined> {
+    const entry = this.#entries.get(fingerprint);
+    await entry?.refresh();
+    return entry?.status();
   }
 
   /** Resolves when everything that is going on now has ended: loads, attempts, writes. */
@@ -174,8 +212,16 @@ export class Stapler {
   }
 }
 
+async function inTurn(tasks: readonly (() => Promise<void>)[]): Promise<void> {
+  const queue = tasks.values();
+  const worker = async (): Promise<void> => {
+    for (const task of queue) await task();
+  };
+  await Promise.all(Array.from({ length: readsAtOnce }, worker));
+}
+
 /** Whether an entry can go on as it is. */
-function isSame(entry: StaplingEntry, wanted: StaplerEntry): boolean {
-  const essence = ({ certificate: { issuerFingerprint, ocspResponders }, policy }: StaplerEntry) => ({ issuerFingerprint, ocspResponders, policy });
+function isSame(entry: StaplingEntry, wanted: Subject): boolean {
+  const essence = ({ certificate: { issuerFingerprint, ocspResponders }, policy, file }: Subject) => ({ issuerFingerprint, ocspResponders, policy, file });
   return isDeepStrictEqual(essence(entry), essence(wanted));
 }

@@ -1,22 +1,39 @@
 import type { OcspPolicy } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { FetchError } from './fetch-record.ts';
-import type { StapledLeaf, StapleState, StapleStatus, StaplingEntry } from './staple-status.ts';
+import type { ResponseFile } from './given-response.ts';
+import { respondersFor, type StapledLeaf, type StapleState, type StapleStatus, type StaplingEntry } from './staple-status.ts';
 
 type Reason = 'off' | 'no_responder' | 'expired' | 'issuer_missing';
 
-/** Why nothing is to be asked for a certificate; undefined when it can be stapled. Responders are not asked about certificates that have expired. */
-export function reasonNotToStaple({ ocspResponders, selfSigned, notAfter, issuer }: StapledLeaf, policy: OcspPolicy, now: number): Reason | undefined {
+export interface Subject {
+  certificate: StapledLeaf;
+  policy: OcspPolicy;
+  /** Where a response for it may be given by hand. */
+  file?: ResponseFile | undefined;
+}
+
+/** Why nothing can be stapled for a certificate; undefined when something can. Responders are not asked about certificates that have expired. */
+export function reasonNotToStaple(certificate: StapledLeaf, policy: OcspPolicy, now: number, file?: ResponseFile): Reason | undefined {
+  const nobody = respondersFor(certificate, policy).length === 0;
   if (!policy.stapling) return 'off';
-  if (selfSigned || (ocspResponders.length === 0 && policy.responder === undefined)) return 'no_responder';
-  if (notAfter <= now) return 'expired';
-  return issuer === undefined ? 'issuer_missing' : undefined;
+  if (certificate.selfSigned || (nobody && file === undefined)) return 'no_responder';
+  if (certificate.notAfter <= now) return 'expired';
+  if (certificate.issuer !== undefined) return undefined;
+  return nobody ? 'no_responder' : 'issuer_missing';
+}
+
+/** The one line about a certificate that there is nobody to ask about. */
+export function sayNoResponder(name: string, { responder }: OcspPolicy, log: Log): void {
+  const why = responder === 'none' ? 'ocsp.responder is none and no response was given' : 'it names no OCSP responder and ocsp.responder is not set';
+  log.info(`no stapling for ${name}: ${why}`, { certificate: name, code: 'no_responder' });
 }
 
 /** A certificate without stapling: says why, once, and costs nothing more. */
 export class UnstapledCertificate implements StaplingEntry {
   readonly certificate: StapledLeaf;
   readonly policy: OcspPolicy;
+  readonly file: ResponseFile | undefined;
   readonly cacheKey = undefined;
   readonly current = undefined;
   readonly staple = undefined;
@@ -25,14 +42,15 @@ export class UnstapledCertificate implements StaplingEntry {
   readonly #state: StapleState;
   readonly #error: FetchError | undefined;
 
-  constructor(certificate: StapledLeaf, policy: OcspPolicy, { reason, now, log }: { reason: Reason; now: number; log: Log }) {
+  constructor({ certificate, policy, file }: Subject, { reason, now, log }: { reason: Reason; now: number; log: Log }) {
     this.certificate = certificate;
     this.policy = policy;
+    this.file = file;
     const name = certificate.names[0] ?? certificate.fingerprint;
     const facts = { certificate: name, code: reason };
     // Without its issuer a certificate should be stapled and is not: that is a failure, not a choice.
     this.#state = reason === 'issuer_missing' ? 'failing' : reason;
-    if (reason === 'no_responder') log.info(`no stapling for ${name}: it names no OCSP responder and ocsp.responder is not set`, facts);
+    if (reason === 'no_responder') sayNoResponder(name, policy, log);
     if (reason === 'expired') log.info(`no stapling for ${name}: it has expired`, facts);
     if (reason !== 'issuer_missing') return;
     const message = `no stapling for ${name}: its issuer's certificate is missing; append it to the certificate file or put it beside it as chain.pem`;
@@ -45,6 +63,14 @@ export class UnstapledCertificate implements StaplingEntry {
   }
 
   refresh(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  offer(): undefined {
+    return undefined;
+  }
+
+  reread(): Promise<void> {
     return Promise.resolve();
   }
 

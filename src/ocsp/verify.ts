@@ -22,6 +22,9 @@ export interface Staple {
   warnings: string[];
 }
 
+/** Whom a response is to be about: this certificate, or, where none is named, any one certificate of the issuer. */
+export type ResponseSubject = Omit<OcspSubject, 'leaf'> & { leaf?: OcspSubject['leaf'] | undefined };
+
 /** Durations in milliseconds, `now` in milliseconds since the epoch, sizes in bytes. */
 export interface AcceptancePolicy {
   now: number;
@@ -43,10 +46,11 @@ const severity = ['good', 'unknown', 'revoked'] as const;
 
 /**
  * The one way in: whether a response, from a responder, from disk or from a file given by hand, may be stapled for this certificate at `now`.
+ * Without a certificate, everything is checked except its own end.
  *
  * @throws {OcspRefusal} with the code of the first check that fails, and nothing else, whatever the input.
  */
-export function acceptResponse(der: Uint8Array, subject: OcspSubject, policy: AcceptancePolicy): Staple {
+export function acceptResponse(der: Uint8Array, subject: ResponseSubject, policy: AcceptancePolicy): Staple {
   if (der.length > policy.maxResponseSize) {
     throw new OcspRefusal('too_large', `the response is ${der.length} bytes long (ocsp.max_response_size is ${policy.maxResponseSize})`);
   }
@@ -56,14 +60,14 @@ export function acceptResponse(der: Uint8Array, subject: OcspSubject, policy: Ac
 
   const { responseStatus, basicResponse } = parseResponse(bytes);
   if (basicResponse === undefined) throw new OcspRefusal('response_status', `the responder answered ${responseStatus}`, { responseStatus });
-  const leaf = leafFields(subject.leaf);
+  const leaf = subject.leaf && leafFields(subject.leaf);
   const issuer = issuerFields(subject.issuer);
   const entries = entriesFor(basicResponse, leaf, issuer);
   const signer = findSigner(basicResponse, issuer, policy);
   checkExtensions(basicResponse, entries, policy.nonce);
   checkPast('producedAt', basicResponse.producedAt, policy);
   for (const entry of entries) checkTimes(entry, policy);
-  const validUntil = Math.min(...entries.map((entry) => endOf(entry, policy)), signer.certificate.notAfter, leaf.notAfter);
+  const validUntil = Math.min(...entries.map((entry) => endOf(entry, policy)), signer.certificate.notAfter, leaf?.notAfter ?? Infinity);
   if (policy.now > validUntil) throw new OcspRefusal('expired', `the certificate or the signer of its response ran out at ${timeText(validUntil)}`);
 
   const { certId, certStatus, revocation, thisUpdate, nextUpdate } = worstOf(entries);
@@ -90,12 +94,21 @@ type Entry = SingleResponse & { certId: CertId };
  * The entries about this certificate, among all: a response may speak of many certificates, and of one twice, once for each hash of its
  * CertID (RFC 9919). Taking the first entry is how a good answer about another certificate hid a revoked one (CVE-2026-3832).
  */
-function entriesFor({ responses }: BasicOcspResponse, leaf: CertificateFields, issuer: CertificateFields): Entry[] {
-  const certIds = [certIdOf(leaf, issuer, 'sha1'), certIdOf(leaf, issuer, 'sha256')];
-  const isAbout = (response: SingleResponse): response is Entry => certIds.some((certId) => sameCertId(certId, response.certId));
+function entriesFor({ responses }: BasicOcspResponse, leaf: CertificateFields | undefined, issuer: CertificateFields): Entry[] {
+  const isAbout = (response: SingleResponse): response is Entry => {
+    const subject = leaf ?? response.certId;
+    return sameCertId(certIdOf(subject, issuer, 'sha1'), response.certId) || sameCertId(certIdOf(subject, issuer, 'sha256'), response.certId);
+  };
   const entries = responses.filter(isAbout);
-  if (entries.length > 0) return entries;
-  throw new OcspRefusal('no_matching_entry', `the response speaks of ${responses.length} other certificates and not of this one`);
+  const [first] = entries;
+  if (first === undefined) {
+    const whom = leaf === undefined ? 'of none that this issuer made' : 'not of this one';
+    throw new OcspRefusal('no_matching_entry', `the response speaks of ${responses.length} other certificates and ${whom}`);
+  }
+  if (entries.some(({ certId }) => !certId.serialNumber.equals(first.certId.serialNumber))) {
+    throw new OcspRefusal('several_certificates', 'the response speaks of several certificates of this issuer: which one is meant?');
+  }
+  return entries;
 }
 
 /** RFC 6960 4.4: what is critical and not understood makes the answer unusable. */

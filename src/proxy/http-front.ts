@@ -14,6 +14,8 @@ export type { Connection } from './handler.ts';
 
 /** The largest request head; Node answers 431 beyond it. */
 const MAX_HEAD = 32_768;
+/** How long the first request of a new connection may take at a shutdown, in milliseconds: it is on its way. */
+const FIRST_REQUEST = 2_000;
 /** Requests that a client may send ahead of their answers; apt sends ten. */
 const MAX_PIPELINED = 100;
 
@@ -44,7 +46,10 @@ export class HttpFront {
   readonly #handler: Handler;
   readonly #server: http.Server;
   readonly #clients = new Map<Socket, ClientState>();
+  /** Each answer is the last of its connection. */
   #closing = false;
+  /** Nobody waits for idle connections. */
+  #hurrying = false;
   #emptied: (() => void) | undefined;
 
   /** `engine` is closed with the front. */
@@ -98,10 +103,14 @@ export class HttpFront {
     this.#time(config);
   }
 
-  /** Ends idle connections now, the others after the answer under way (or with their tunnel), and cuts what is left after `graceMs`. */
-  async close(graceMs: number): Promise<void> {
+  /**
+   * Ends each connection after its next answer (or with its tunnel), and cuts what is left after `graceMs`.
+   * @param hasSuccessor others serve from now on, so there is time: an idle connection may ask once more, because a request may
+   *   be on its way already (HAProxy's idle-close-on-response)
+   */
+  async close(graceMs: number, hasSuccessor = false): Promise<void> {
     this.#closing = true;
-    for (const [socket, { pending }] of this.#clients) if (pending === 0) socket.destroySoon();
+    if (!hasSuccessor) this.endIdle();
     if (this.#clients.size > 0) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#emptied = resolve;
@@ -113,6 +122,16 @@ export class HttpFront {
     }
     this.#engine.close();
     this.#server.close();
+  }
+
+  /** Ends connections between two requests now, and new ones when their first request does not come soon. */
+  endIdle(): void {
+    this.#hurrying = true;
+    const end = (isNew: boolean): void => {
+      for (const [socket, { pending, latest }] of this.#clients) if (pending === 0 && (latest === undefined) === isNew) socket.destroySoon();
+    };
+    end(false);
+    setTimeout(() => end(true), FIRST_REQUEST).unref();
   }
 
   #time({ timeouts }: Config): void {
@@ -146,7 +165,7 @@ export class HttpFront {
         state.current = undefined;
       }
       state.pending -= 1;
-      if ((this.#closing || state.failed) && state.pending === 0) socket.destroySoon();
+      if ((this.#hurrying || state.failed) && state.pending === 0) socket.destroySoon();
     });
   }
 

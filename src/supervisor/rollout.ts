@@ -1,6 +1,7 @@
 import type { Certificate } from '../certificates/certificate.ts';
 import type { OcspPolicy, VirtualHost } from '../config/schema.ts';
 import type { Log } from '../log.ts';
+import type { ResponseFile } from '../ocsp/given-response.ts';
 import type { Stapler } from '../ocsp/stapler.ts';
 import type { Identity, Snapshot } from '../snapshot.ts';
 
@@ -8,7 +9,7 @@ import type { Identity, Snapshot } from '../snapshot.ts';
 const courtesyWaitMs = 2_000;
 
 export interface RolloutOptions {
-  stapler: Stapler;
+  stapler: Pick<Stapler, 'setCertificates' | 'current' | 'settled' | 'isSettled'>;
   log: Log;
   now: () => number;
   /** These certificates are to be served from now on; their staples, where there are any, are ready. */
@@ -68,8 +69,9 @@ export class Rollout {
 
   /** A virtual host has other certificates: they switch when `review` finds them ready. Resolves after their first chance. */
   async propose(virtualHost: string, certificates: readonly Certificate[]): Promise<void> {
-    if (isSame(this.#serving.get(virtualHost), certificates)) {
+    if (areSame(this.certificates(virtualHost), certificates)) {
       this.#awaiting.delete(virtualHost);
+      this.#serving.set(virtualHost, certificates);
       this.#tellStapler();
       return;
     }
@@ -112,16 +114,22 @@ export class Rollout {
   #tellStapler(): void {
     const entries = [...this.#policies].flatMap(([virtualHost, policy]) => {
       const certificates = new Set([...this.certificates(virtualHost), ...(this.#awaiting.get(virtualHost)?.certificates ?? [])]);
-      return [...certificates].map((certificate) => ({ certificate, policy }));
+      return [...certificates].map((certificate) => ({ certificate, policy, file: responseFile(certificate) }));
     });
     this.#options.stapler.setCertificates(entries);
   }
+}
+
+/** Where a response may be given by hand: the file that is named, or where HAProxy looks for it. */
+export function responseFile({ source: { certificate, ocspResponse } }: Certificate): ResponseFile {
+  return { path: ocspResponse ?? `${certificate}.ocsp`, configured: ocspResponse !== undefined };
 }
 
 function identity(virtualHost: string, { fingerprint, keyType, chainPem, keyPem }: Certificate): Identity {
   return { virtualHost, fingerprint, keyType, certificate: chainPem, key: keyPem };
 }
 
-function isSame(a: readonly Certificate[] | undefined, b: readonly Certificate[]): boolean {
-  return a?.length === b.length && a.every((certificate, i) => certificate === b[i]);
+/** Whether workers would notice no difference: every reload reads the same certificates anew. */
+function areSame(a: readonly Certificate[], b: readonly Certificate[]): boolean {
+  return a.length === b.length && a.every(({ chainPem, keyPem }, i) => chainPem === b[i]?.chainPem && keyPem === b[i].keyPem);
 }

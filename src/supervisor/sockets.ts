@@ -1,7 +1,8 @@
 import { lookup } from 'node:dns/promises';
-import { chmod, lstat, unlink } from 'node:fs/promises';
+import { chmod, lstat, stat, unlink } from 'node:fs/promises';
 import * as net from 'node:net';
 import { constants } from 'node:os';
+import path from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import type { Listen } from '../config/schema.ts';
 import type { InheritedSocket } from '../worker/worker.ts';
@@ -45,6 +46,8 @@ async function bind({ address }: Listen): Promise<BoundHandle> {
   if ('fdName' in address) throw new ListenError(`${address.name} is not among the sockets passed by the service manager (LISTEN_FDNAMES)`);
   let handle: BoundHandle | number;
   if ('socketPath' in address) {
+    // libuv would report a missing folder as EACCES.
+    if (!(await stat(path.dirname(address.socketPath)).catch(() => undefined))) throw listenError(address.name, -constants.errno.ENOENT);
     await removeStaleSocket(address.socketPath, address.name);
     handle = createServerHandle(address.socketPath, -1, -1);
     if (typeof handle !== 'number') await chmod(address.socketPath, 0o660);
@@ -74,24 +77,24 @@ function boundTo(handle: BoundHandle, { address }: Listen): string {
 }
 
 /** A socket file outlives the process that made it: one that nobody answers on is removed, anything else is left alone. */
-async function removeStaleSocket(path: string, name: string): Promise<void> {
-  const status = await lstat(path).catch(() => undefined);
+async function removeStaleSocket(file: string, name: string): Promise<void> {
+  const status = await lstat(file).catch(() => undefined);
   if (!status) return;
-  if (!status.isSocket()) throw new ListenError(`cannot listen on ${name}: ${path} exists and is not a socket`);
+  if (!status.isSocket()) throw new ListenError(`cannot listen on ${name}: ${file} exists and is not a socket`);
   const answered = await new Promise<boolean>((resolve) => {
-    const probe = net.connect(path);
+    const probe = net.connect(file);
     probe.once('connect', () => resolve(true)).once('error', () => resolve(false));
     probe.once('connect', () => probe.destroy());
   });
   if (answered) throw listenError(name, -constants.errno.EADDRINUSE);
-  await unlink(path);
+  await unlink(file);
 }
 
 /**
- * Sockets passed by systemd, by name (sd_listen_fds(3)): descriptors 3 and up, meant for this process only.
- * The variables are removed so that no child takes them for its own.
+ * Sockets passed by systemd, by name (sd_listen_fds(3)): descriptors 3 and up, meant for this process only. Those of one
+ * socket unit share a name. The variables are removed so that no child takes them for its own.
  */
-export function activatedSockets(environment: NodeJS.ProcessEnv, pid: number): Map<string, number> {
+export function activatedSockets(environment: NodeJS.ProcessEnv, pid: number): Map<string, number[]> {
   const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = environment;
   delete environment['LISTEN_PID'];
   delete environment['LISTEN_FDS'];
@@ -99,15 +102,31 @@ export function activatedSockets(environment: NodeJS.ProcessEnv, pid: number): M
   if (Number(LISTEN_PID) !== pid) return new Map();
   const names = (LISTEN_FDNAMES ?? '').split(':');
   const count = Math.min(Number(LISTEN_FDS) || 0, 1024);
-  return new Map(Array.from({ length: count }, (_, i) => [names[i] || `${i}`, 3 + i]));
+  const descriptors = Array.from({ length: Math.max(count, 0) }, (_, i) => ({ name: names[i] || `${i}`, fd: 3 + i }));
+  return new Map(
+    Array.from(
+      Map.groupBy(descriptors, ({ name }) => name),
+      ([name, own]) => [name, own.map(({ fd }) => fd)],
+    ),
+  );
+}
+
+/** One for each entry: its address, which is given once, except for port 0, which is another port each time. */
+function keys(listens: readonly Listen[]): string[] {
+  const times = new Map<string, number>();
+  return listens.map(({ address: { name } }) => {
+    const before = times.get(name) ?? 0;
+    times.set(name, before + 1);
+    return `${name} ${before}`;
+  });
 }
 
 export class Sockets {
-  readonly #activated: Map<string, number>;
-  /** By the address as written. Keeping the handle keeps the descriptor open. */
+  readonly #activated: Map<string, number[]>;
+  /** By `keys`. Keeping the handle keeps the descriptor open. */
   readonly #bound = new Map<string, BoundHandle>();
 
-  constructor(activated: Map<string, number>) {
+  constructor(activated: Map<string, number[]>) {
     this.#activated = activated;
   }
 
@@ -119,16 +138,21 @@ export class Sockets {
     const added: string[] = [];
     const sockets: InheritedSocket[] = [];
     try {
-      for (const listen of listens) {
-        const { name } = listen.address;
+      const own = keys(listens);
+      for (const [i, listen] of listens.entries()) {
+        const key = own[i]!;
         const activated = 'fdName' in listen.address ? this.#activated.get(listen.address.fdName) : undefined;
-        let bound = this.#bound.get(name);
-        if (activated === undefined && bound === undefined) {
-          bound = await bind(listen);
-          this.#bound.set(name, bound);
-          added.push(name);
+        if (activated) {
+          sockets.push(...activated.map((fd) => ({ listen, fd, where: listen.address.name })));
+          continue;
         }
-        sockets.push({ listen, fd: activated ?? bound!.fd, where: bound ? boundTo(bound, listen) : name });
+        let bound = this.#bound.get(key);
+        if (bound === undefined) {
+          bound = await bind(listen);
+          this.#bound.set(key, bound);
+          added.push(key);
+        }
+        sockets.push({ listen, fd: bound.fd, where: boundTo(bound, listen) });
       }
       return sockets;
     } catch (error) {
@@ -137,16 +161,21 @@ export class Sockets {
     }
   }
 
-  /** Closes what is bound but not in `listens`. */
-  release(listens: readonly Listen[]): void {
-    const kept = new Set(listens.map(({ address }) => address.name));
-    this.#close([...this.#bound.keys()].filter((name) => !kept.has(name)));
+  /**
+   * Lets go of what is bound but not in `listens`: closes it, unless a worker in this process has the descriptor and
+   * closes it itself. Closing it twice could hit whatever has got its number by then.
+   */
+  release(listens: readonly Listen[], workerCloses = false): void {
+    const kept = new Set(keys(listens));
+    const gone = [...this.#bound.keys()].filter((key) => !kept.has(key));
+    if (!workerCloses) this.#close(gone);
+    for (const key of gone) this.#bound.delete(key);
   }
 
-  #close(names: readonly string[]): void {
-    for (const name of names) {
-      this.#bound.get(name)?.close();
-      this.#bound.delete(name);
+  #close(keys: readonly string[]): void {
+    for (const key of keys) {
+      this.#bound.get(key)?.close();
+      this.#bound.delete(key);
     }
   }
 }

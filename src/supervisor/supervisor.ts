@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { serveControl } from '../admin/control.ts';
+import { stapleHandlers } from '../admin/staples.ts';
 import type { Status } from '../admin/status.ts';
 import { CertificateStore } from '../certificates/store.ts';
 import { FileWatcher } from '../certificates/watcher.ts';
@@ -50,6 +51,7 @@ export class Supervisor {
   readonly #startedAt = Date.now();
   #loadedAt = Date.now();
   #refused: string | undefined;
+  #isClosing = false;
   readonly #timers: NodeJS.Timeout[] = [];
   /** The start, reloads and certificate changes, one after another. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -74,13 +76,17 @@ export class Supervisor {
       onSwitch: (virtualHost) => this.#workers.send({ type: 'identities', virtualHost, ...this.#rollout.inService(virtualHost) }),
     });
     this.#workers = new Workers(() => this.#snapshot(), log);
-    // Watching begins before anything is read, so that no change falls in between.
-    this.#configWatcher = new FileWatcher({ files: [config.file], log, onChange: () => void this.reload() });
+    // Files are named to the watchers after they were read. Both report what is new to them and has changed lately, so
+    // that no change falls in between.
+    this.#configWatcher = new FileWatcher({ files: [], log, onChange: () => this.#enqueue(() => this.#reloadChanged()) });
     this.#certificateWatcher = new FileWatcher({
       files: [],
       log,
       onChange: async (paths) => {
-        await this.#enqueue(() => this.#store.recheck(paths));
+        await this.#enqueue(async () => {
+          await this.#store.recheck(paths);
+          await this.#stapler.reread(paths);
+        });
         this.#watchFiles();
       },
     });
@@ -125,33 +131,53 @@ export class Supervisor {
 
   /** Reads the configuration again. Anything wrong keeps the one in force. @returns whether the new one is in force */
   reload(): Promise<boolean> {
-    return this.#enqueue(async () => {
-      this.#log.info(`reloading ${this.#config.file}`);
-      try {
-        await this.#adopt(await loadConfig(this.#config.file));
-        this.#refused = undefined;
-        this.#loadedAt = Date.now();
-        this.#log.info('configuration reloaded', { code: 'reloaded' });
-        return true;
-      } catch (error) {
-        this.#refused = error instanceof Error ? error.message : String(error);
-        for (const line of this.#refused.split('\n')) this.#log.error(line, { code: 'reload_refused' });
-        this.#log.error('the new configuration is not used; the one before stays in force', { code: 'reload_refused' });
-        return false;
-      }
-    });
+    return this.#enqueue(() => this.#reload());
+  }
+
+  async #reload(): Promise<boolean> {
+    this.#log.info(`reloading ${this.#config.file}`);
+    try {
+      await this.#adopt(await loadConfig(this.#config.file));
+      this.#refused = undefined;
+      this.#loadedAt = Date.now();
+      this.#log.info('configuration reloaded', { code: 'reloaded' });
+      return true;
+    } catch (error) {
+      if (this.#isClosing) return false;
+      this.#refused = error instanceof Error ? error.message : String(error);
+      for (const line of this.#refused.split('\n')) this.#log.error(line, { code: 'reload_refused' });
+      this.#log.error('the new configuration is not used; the one before stays in force', { code: 'reload_refused' });
+      return false;
+    }
+  }
+
+  /** A file has changed, or is only new to the watcher; a comment is no reason to reload either. */
+  async #reloadChanged(): Promise<void> {
+    if (this.#refused !== undefined || !(await this.#isInForce())) await this.#reload();
+  }
+
+  async #isInForce(): Promise<boolean> {
+    try {
+      const config = await loadConfig(this.#config.file);
+      const { authorities, problems } = await readClientAuthorities(config, this.#clientAuthorities);
+      return isDeepStrictEqual([config, authorities, problems], [this.#config, this.#clientAuthorities, this.#policyProblems]);
+    } catch {
+      return false; // the reload says what is wrong
+    }
   }
 
   /** Stops accepting, lets open requests finish within `shutdown_grace`, and gives everything back. */
   async close(): Promise<void> {
+    this.#isClosing = true;
     await notifyServiceManager(this.#log, '--stopping');
     for (const timer of this.#timers) clearInterval(timer);
-    await Promise.all([this.#configWatcher.close(), this.#certificateWatcher.close()]);
-    await this.#queue.catch(() => {}); // whoever asked for it has the failure
-    await this.#workers.close(this.#config.shutdownGrace);
-    await this.#control?.close();
+    const finished = this.#workers.close(this.#config.shutdownGrace);
+    // While one descriptor is open the kernel goes on queueing connections that nobody will ever accept.
+    this.#sockets.release([], workerCount(this.#config) === 0);
+    // A reload may be waiting for a responder: without the stapler it waits no longer.
     await this.#stapler.close();
-    this.#sockets.release([]);
+    await this.#queue.catch(() => {}); // whoever asked for it has the failure
+    await Promise.all([finished, this.#configWatcher.close(), this.#certificateWatcher.close(), this.#control?.close()]);
   }
 
   get status(): Status {
@@ -179,6 +205,8 @@ export class Supervisor {
 
   async #adopt(config: Config): Promise<void> {
     const old = this.#config;
+    const isOneProcess = workerCount(config) === 0;
+    if (isOneProcess !== (workerCount(old) === 0)) throw new Error('workers: a change from or to 0 needs a restart');
     const sockets = await this.#sockets.open(config.listen);
     const others = !isDeepStrictEqual(old.listen, config.listen) || workerCount(old) !== workerCount(config);
     try {
@@ -186,11 +214,12 @@ export class Supervisor {
       if (others) await this.#workers.start(workerCount(config), sockets, config.shutdownGrace);
       else this.#workers.send({ type: 'snapshot', snapshot: this.#snapshot() });
     } catch (error) {
-      this.#sockets.release(old.listen);
+      if (this.#isClosing) throw error;
+      this.#sockets.release(old.listen, isOneProcess);
       if (this.#config !== old) await this.#load(old);
       throw error;
     }
-    this.#sockets.release(config.listen);
+    this.#sockets.release(config.listen, isOneProcess);
     if (others) this.#sayListening(sockets);
     this.#log.configure(config.log);
     this.#stapler.keep = config.ocsp.keep;
@@ -226,7 +255,7 @@ export class Supervisor {
   /** Without it everything is served all the same. */
   async #serveControl(): Promise<void> {
     try {
-      this.#control = await serveControl(this.#config.stateDir, { 'GET /status': () => this.status });
+      this.#control = await serveControl(this.#config.stateDir, { 'GET /status': () => this.status, ...stapleHandlers(this.#stapler, () => this.status) });
     } catch (error) {
       const cause = error instanceof Error ? error.message : String(error);
       this.#log.warn(`no control socket, so staplegate status will not work (state_dir): ${cause}`, { code: 'control_socket' });
@@ -243,10 +272,10 @@ export class Supervisor {
     this.#rollout.review();
   }
 
-  /** The configuration with the authorities that it names, and all pairs of certificate and key. */
+  /** The configuration with the authorities that it names, all pairs of certificate and key, and responses given by hand. */
   #watchFiles(): void {
     this.#configWatcher.update([this.#config.file, ...this.#clientAuthorities.keys()]);
-    this.#certificateWatcher.update(this.#store.files(), this.#store.directories());
+    this.#certificateWatcher.update([...this.#store.files(), ...this.#stapler.files()], this.#store.directories());
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {

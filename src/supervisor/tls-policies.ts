@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
+import { readCertificates } from '../certificates/certificate.ts';
+import { readText } from '../certificates/files.ts';
 import type { Config } from '../config/schema.ts';
 import { protocolOptions } from '../tls/policy.ts';
 
@@ -44,9 +45,9 @@ export async function readClientAuthorities(
   return { authorities, problems };
 }
 
+/** Every certificate is parsed: the TLS library takes those before the first damaged one, and says nothing of the rest. */
 async function readAuthorities(file: string): Promise<string> {
-  const pem = await readFile(file, 'utf8');
-  if (!pem.includes('-----BEGIN CERTIFICATE-----')) throw new Error('it holds no PEM certificate');
-  createSecureContext({ ca: pem });
+  const pem = await readText(file);
+  readCertificates(pem, file);
   return pem;
 }

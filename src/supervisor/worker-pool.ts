@@ -5,12 +5,12 @@ import { fileURLToPath } from 'node:url';
 import type { createLog } from '../log.ts';
 import type { Snapshot, SnapshotUpdate } from '../snapshot.ts';
 import type { FromWorker, ToWorker } from '../worker/messages.ts';
-import type { InheritedSocket } from '../worker/worker.ts';
+import type { InheritedSocket, Worker } from '../worker/worker.ts';
 
 /** Something that serves a snapshot: a process of its own, or a `Worker` in this one. */
 interface Serving {
   apply(update: SnapshotUpdate): void;
-  close(graceMs: number): Promise<void>;
+  close(graceMs: number, hasSuccessor: boolean): Promise<void>;
 }
 
 const entryPoint = fileURLToPath(new URL('../worker/process.ts', import.meta.url));
@@ -31,6 +31,7 @@ export interface WorkerPoolOptions {
 export class WorkerPool {
   readonly #options: WorkerPoolOptions;
   readonly #serving = new Set<Serving>();
+  #here: Worker | undefined;
   #closing = false;
 
   constructor(options: WorkerPoolOptions) {
@@ -52,21 +53,31 @@ export class WorkerPool {
     }
   }
 
+  /**
+   * Changes the sockets of the worker in this process, which two could not share: each would close the other's descriptor.
+   * @returns false when the workers are processes of their own
+   * @throws the system's error when one cannot listen; those before are served further
+   */
+  async listen(sockets: readonly InheritedSocket[]): Promise<boolean> {
+    await this.#here?.listen(sockets);
+    return this.#here !== undefined;
+  }
+
   send(update: SnapshotUpdate): void {
     for (const serving of this.#serving) serving.apply(update);
   }
 
-  /** Accepts nothing new, lets open exchanges finish within `graceMs`, and ends. */
-  async close(graceMs: number): Promise<void> {
+  /** Accepts nothing new, lets open exchanges finish within `graceMs`, and ends. `hasSuccessor`: another generation has taken over. */
+  async close(graceMs: number, hasSuccessor = false): Promise<void> {
     this.#closing = true;
-    await Promise.all(Array.from(this.#serving, (serving) => serving.close(graceMs)));
+    await Promise.all(Array.from(this.#serving, (serving) => serving.close(graceMs, hasSuccessor)));
   }
 
   async #startHere(): Promise<void> {
     const { Worker } = await import('../worker/worker.ts');
-    const worker = new Worker(this.#options.snapshot(), this.#options.log);
-    this.#serving.add(worker);
-    await worker.listen(this.#options.sockets);
+    this.#here = new Worker(this.#options.snapshot(), this.#options.log);
+    this.#serving.add(this.#here);
+    await this.#here.listen(this.#options.sockets);
   }
 
   async #startProcess(): Promise<void> {
@@ -80,12 +91,11 @@ export class WorkerPool {
     const started = worker.started();
     this.#serving.add(worker);
     worker.send({ type: 'start', snapshot: snapshot(), sockets: sockets.map((socket, i) => ({ ...socket, fd: firstInheritedFd + i })) });
-    void worker.ended.then((how) => {
-      this.#serving.delete(worker);
-      if (!this.#closing && worker.listening) {
-        log.warn(`worker ${child.pid} ended (${how}); starting another`, { code: 'worker_ended' });
-        void this.#replace(Date.now() - startedAt < crashLoopMs ? 1_000 : 0);
-      }
+    void worker.ended.then(() => this.#serving.delete(worker));
+    void worker.lost.then((how) => {
+      if (this.#closing || !worker.listening) return;
+      log.warn(`worker ${child.pid} ${how}; starting another`, { code: 'worker_ended' });
+      void this.#replace(Date.now() - startedAt < crashLoopMs ? 1_000 : 0);
     });
     await started;
     log.debug(`worker ${child.pid} is listening`);
@@ -98,6 +108,7 @@ export class WorkerPool {
     try {
       await this.#startProcess();
     } catch (error) {
+      if (this.#closing) return;
       const next = Math.min(Math.max(delayMs * 2, 1_000), maxRestartDelayMs);
       this.#options.log.error(`a worker could not be started: ${error instanceof Error ? error.message : String(error)}; next try in ${next / 1000} s`, {
         code: 'worker_failed',
@@ -111,6 +122,8 @@ class WorkerProcess implements Serving {
   readonly #child: ChildProcess;
   /** How the process ended, in words. */
   readonly ended: Promise<string>;
+  /** Why it accepts nothing more, in words: it has ended, or somebody told it to. */
+  readonly lost: Promise<string>;
   listening = false;
 
   constructor(child: ChildProcess) {
@@ -119,13 +132,17 @@ class WorkerProcess implements Serving {
       child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
       child.on('error', (error) => resolve(error.message));
     });
+    const leaving = new Promise<string>((resolve) => {
+      child.on('message', ({ type }: FromWorker) => type === 'leaving' && resolve('was told to end'));
+    });
+    this.lost = Promise.race([leaving, this.ended.then((how) => `ended (${how})`)]);
   }
 
   /** Resolves once the worker listens; rejects when it says that it cannot, or ends before. */
   async started(): Promise<void> {
     const said = once(this.#child, 'message').then(([message]) => message as FromWorker);
     const answer = await Promise.race([said, this.ended.then((how): FromWorker => ({ type: 'failed', message: `the worker process ended early (${how})` }))]);
-    if (answer.type === 'failed') throw new Error(answer.message);
+    if (answer.type !== 'listening') throw new Error(answer.type === 'failed' ? answer.message : 'the worker process was told to end');
     this.listening = true;
   }
 
@@ -138,8 +155,8 @@ class WorkerProcess implements Serving {
     this.send(update);
   }
 
-  async close(graceMs: number): Promise<void> {
-    this.send({ type: 'close', graceMs });
+  async close(graceMs: number, hasSuccessor: boolean): Promise<void> {
+    this.send({ type: 'close', graceMs, hasSuccessor });
     const patience = setTimeout(() => this.#child.kill('SIGKILL'), graceMs + 2_000);
     await this.ended;
     clearTimeout(patience);

@@ -11,6 +11,7 @@ export class Workers {
   /** Every generation that lives, the one being started among them: all get every update. */
   readonly #generations = new Set<WorkerPool>();
   readonly #draining = new Set<Promise<void>>();
+  #isClosed = false;
 
   constructor(snapshot: () => Snapshot, log: ReturnType<typeof createLog>) {
     this.#snapshot = snapshot;
@@ -18,10 +19,16 @@ export class Workers {
   }
 
   /**
-   * Starts `count` workers on these sockets (0: in this process); once they accept, those before them drain.
+   * Starts `count` workers on these sockets; once they accept, those before them drain. 0 is one in this process, and
+   * stays that one.
    * @throws Error when they cannot start; those before them go on
    */
   async start(count: number, sockets: readonly InheritedSocket[], graceMs: number): Promise<void> {
+    if (this.#isClosed) throw new Error('the program is ending');
+    if (await this.#current?.listen(sockets)) {
+      this.send({ type: 'snapshot', snapshot: this.#snapshot() });
+      return;
+    }
     const pool = new WorkerPool({ count, sockets, snapshot: this.#snapshot, log: this.#log });
     this.#generations.add(pool);
     try {
@@ -32,21 +39,23 @@ export class Workers {
     }
     const before = this.#current;
     this.#current = pool;
-    if (before) this.#drain(before, graceMs);
+    if (before) this.#drain(before, graceMs, true);
   }
 
   send(update: SnapshotUpdate): void {
     for (const pool of this.#generations) pool.send(update);
   }
 
+  /** Ends all workers, those being started among them. */
   async close(graceMs: number): Promise<void> {
-    if (this.#current) this.#drain(this.#current, graceMs);
+    this.#isClosed = true;
+    for (const pool of this.#generations) this.#drain(pool, graceMs, false);
     this.#current = undefined;
     await Promise.all(this.#draining);
   }
 
-  #drain(pool: WorkerPool, graceMs: number): void {
-    const drained = pool.close(graceMs).then(() => {
+  #drain(pool: WorkerPool, graceMs: number, hasSuccessor: boolean): void {
+    const drained = pool.close(graceMs, hasSuccessor).then(() => {
       this.#generations.delete(pool);
       this.#draining.delete(drained);
     });

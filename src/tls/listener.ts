@@ -20,14 +20,18 @@ export interface Accepted {
 
 /** Accepts connections on a listening socket inherited as a file descriptor, and finds out who the client is. */
 export class Listener {
+  /** Its words in the configuration. A reload may change all but the address. */
+  listen: Listen;
   readonly #server: net.Server;
-  readonly #listen: Listen;
   readonly #config: () => Config;
   readonly #log: Log;
   readonly #onConnection: (accepted: Accepted) => void;
+  /** Accepted and not yet settled. */
+  readonly #arriving = new Set<net.Socket>();
+  #arrived: () => void = () => {};
 
   constructor(options: { listen: Listen; config: () => Config; log: Log; onConnection: (accepted: Accepted) => void }) {
-    this.#listen = options.listen;
+    this.listen = options.listen;
     this.#config = options.config;
     this.#log = options.log;
     this.#onConnection = options.onConnection;
@@ -41,22 +45,30 @@ export class Listener {
     this.#server.listen({ fd, backlog: 4096 }, listening.resolve);
     await listening.promise;
     this.#server.off('error', listening.reject);
-    this.#server.on('error', (error) => this.#log.error(`${this.#listen.address.name}: ${error.message}`, { code: 'accept_failed' }));
+    this.#server.on('error', (error) => this.#log.error(`${this.listen.address.name}: ${error.message}`, { code: 'accept_failed' }));
   }
 
-  /** Stops accepting; connections already accepted are not touched. */
-  close(): void {
+  /** Stops accepting at once; resolves when no connection that was accepted before is still on its way to be settled. */
+  async close(): Promise<void> {
     this.#server.close();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#arrived = resolve;
+    if (this.#arriving.size > 0) await promise;
   }
 
   #accept(socket: net.Socket): void {
     // A reset before anyone else listens must not become an uncaught exception.
     socket.on('error', () => socket.destroy());
     const deadline = setTimeout(() => socket.destroy(), this.#config().timeouts.handshake);
-    const settled = () => clearTimeout(deadline);
+    this.#arriving.add(socket);
+    const settled = () => {
+      clearTimeout(deadline);
+      this.#arriving.delete(socket);
+      if (this.#arriving.size === 0) this.#arrived();
+    };
     socket.once('close', settled);
     const peer: Peer = { address: unmapped(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
-    if (!this.#listen.proxyProtocol) {
+    if (!this.listen.proxyProtocol) {
       this.#onConnection({ socket, peer, settled });
       return;
     }
@@ -78,7 +90,7 @@ export class Listener {
   }
 
   #refuse(socket: net.Socket, peer: Peer, why: string): void {
-    this.#log.warn(`${this.#listen.address.name}: connection from ${peer.address || 'a unix socket'} refused: ${why}`, { code: 'proxy_protocol' });
+    this.#log.warn(`${this.listen.address.name}: connection from ${peer.address || 'a unix socket'} refused: ${why}`, { code: 'proxy_protocol' });
     socket.destroy();
   }
 }

@@ -14,8 +14,8 @@ export interface SecureServerOptions {
 }
 
 /**
- * Ticket keys are a virtual host's own: a session that was set up under one virtual host's rules for client
- * certificates must not be resumed under another's (CVE-2025-23419 was this in nginx).
+ * Resuming a session repeats no check of the client's certificate: a session that was set up under one virtual host's
+ * rules must not be resumed under another's (CVE-2025-23419 was this in nginx), so ticket keys are a virtual host's own.
  */
 export function ticketKeys(ticketSecret: Uint8Array, virtualHost: string): Buffer {
   return Buffer.from(hkdfSync('sha256', ticketSecret, '', `session tickets of ${virtualHost}`, 48));
@@ -35,11 +35,16 @@ export function createSecureServer(options: SecureServerOptions): tls.Server {
     ...protocolOptions(virtualHost.tls),
     cert: identity.certificate,
     key: identity.key,
-    ALPNProtocols: ['http/1.1'],
+    // A client of HTTP/1.0 may offer nothing else, and no common protocol is a fatal alert (RFC 7301, 3.2).
+    ALPNProtocols: ['http/1.1', 'http/1.0'],
     requestCert: mode !== 'none',
     rejectUnauthorized: mode === 'require',
     ...(clientAuthority === undefined ? {} : { ca: clientAuthority }),
-    sessionIdContext: createHash('sha256').update(virtualHost.serverName).digest('hex').slice(0, 32),
+    // Nor under other rules of the same virtual host: a reload may have taken an authority's trust away.
+    sessionIdContext: createHash('sha256')
+      .update(JSON.stringify([virtualHost.serverName, mode, clientAuthority]))
+      .digest('hex')
+      .slice(0, 32),
     ticketKeys: ticketKeys(ticketSecret, virtualHost.serverName),
   });
   server.on('OCSPRequest', (_certificate, _issuer, callback) => {

@@ -13,17 +13,20 @@ function say(message: FromWorker): void {
   process.send?.(message);
 }
 
-async function close(): Promise<void> {
-  if (closing) return;
+async function close(hasSuccessor = false): Promise<void> {
+  if (closing) {
+    if (!hasSuccessor) worker?.hurry();
+    return;
+  }
   closing = true;
-  await worker?.close(graceMs);
+  await worker?.close(graceMs, hasSuccessor);
   process.exit(0);
 }
 
 async function obey(message: ToWorker): Promise<void> {
   if (message.type === 'close') {
     graceMs = message.graceMs;
-    await close();
+    await close(message.hasSuccessor);
   } else if (message.type === 'start') {
     const { config } = message.snapshot;
     log = createLog(config.log);
@@ -32,6 +35,7 @@ async function obey(message: ToWorker): Promise<void> {
     await worker.listen(message.sockets);
     say({ type: 'listening' });
   } else {
+    if (message.type === 'snapshot') graceMs = message.snapshot.config.shutdownGrace;
     worker?.apply(message);
   }
 }
@@ -45,8 +49,13 @@ process.on('message', (message: ToWorker) => {
 // A terminal's Ctrl-C reaches the whole process group; the supervisor decides what happens then.
 process.on('SIGINT', () => {});
 process.on('SIGHUP', () => {});
-process.on('SIGTERM', () => void close());
+process.on('SIGTERM', () => {
+  say({ type: 'leaving' });
+  void close(true);
+});
 process.on('disconnect', () => void close());
+// As in the supervisor, whose standard error this is.
+process.stderr.on('error', () => {});
 process.on('uncaughtException', (error) => {
   log.error(`worker ends after an internal error: ${error.message}`, { code: 'internal_error', at: error.stack?.split('\n')[1]?.trim() });
   process.exit(1);

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Listen } from '../config/schema.ts';
 import { HttpProxyEngine } from '../engine/http-proxy.ts';
 import type { createLog } from '../log.ts';
@@ -5,6 +6,9 @@ import { HttpFront } from '../proxy/http-front.ts';
 import type { ServableStaple, Snapshot, SnapshotUpdate } from '../snapshot.ts';
 import { Listener } from '../tls/listener.ts';
 import { TlsFront } from '../tls/tls-front.ts';
+
+/** At the end, a handshake under way gets the time of a few round trips. */
+const arrivalMs = 2_000;
 
 /** One address to serve on: its words in the configuration and the listening socket, open as `fd` in this process. */
 export interface InheritedSocket {
@@ -19,7 +23,8 @@ export class Worker {
   readonly #log: ReturnType<typeof createLog>;
   readonly #tls: TlsFront;
   readonly #http: HttpFront;
-  readonly #listeners: Listener[] = [];
+  /** By file descriptor. */
+  #listeners = new Map<number, Listener>();
   #snapshot: Snapshot;
   #staples: Map<string, ServableStaple>;
 
@@ -43,32 +48,46 @@ export class Worker {
     this.#tls.update(snapshot);
   }
 
-  /** @throws the system's error when a socket cannot listen */
+  /**
+   * Accepts on these sockets and on no others.
+   * @throws the system's error when one cannot listen; those before are served further
+   */
   async listen(sockets: readonly InheritedSocket[]): Promise<void> {
-    for (const { listen, fd } of sockets) {
-      const listener = new Listener({
-        listen,
-        config: () => this.#snapshot.config,
-        log: this.#log,
-        onConnection: (accepted) => {
-          if (listen.protocol === 'https') {
-            this.#tls.accept(accepted);
-            return;
-          }
-          const { socket, peer, settled } = accepted;
-          settled();
-          this.#http.accept(socket, {
-            protocol: 'http',
-            clientAddress: peer.address,
-            clientPort: peer.port,
-            localPort: socket.localPort ?? 0,
-            virtualHost: undefined,
-          });
-        },
-      });
-      this.#listeners.push(listener);
-      await listener.start(fd);
+    const before = this.#listeners;
+    const now = new Map(sockets.map(({ listen, fd }) => [fd, before.get(fd) ?? this.#listener(listen)]));
+    try {
+      for (const [fd, listener] of now) if (!before.has(fd)) await listener.start(fd);
+    } catch (error) {
+      for (const [fd, listener] of now) if (!before.has(fd)) void listener.close();
+      throw error;
     }
+    for (const { listen, fd } of sockets) now.get(fd)!.listen = listen;
+    for (const [fd, listener] of before) if (!now.has(fd)) void listener.close();
+    this.#listeners = now;
+  }
+
+  #listener(listen: Listen): Listener {
+    const listener = new Listener({
+      listen,
+      config: () => this.#snapshot.config,
+      log: this.#log,
+      onConnection: (accepted) => {
+        if (listener.listen.protocol === 'https') {
+          this.#tls.accept(accepted);
+          return;
+        }
+        const { socket, peer, settled } = accepted;
+        settled();
+        this.#http.accept(socket, {
+          protocol: 'http',
+          clientAddress: peer.address,
+          clientPort: peer.port,
+          localPort: socket.localPort ?? 0,
+          virtualHost: undefined,
+        });
+      },
+    });
+    return listener;
   }
 
   apply(update: SnapshotUpdate): void {
@@ -94,9 +113,19 @@ export class Worker {
     }
   }
 
-  /** Accepts nothing new, lets open exchanges finish within `graceMs`, then cuts them. */
-  async close(graceMs: number): Promise<void> {
-    for (const listener of this.#listeners) listener.close();
-    await this.#http.close(graceMs);
+  /**
+   * Accepts nothing new, lets open exchanges finish within `graceMs`, then cuts them.
+   * @param hasSuccessor others serve the same sockets: idle connections are not closed under a request that is on its way
+   */
+  async close(graceMs: number, hasSuccessor = false): Promise<void> {
+    const began = performance.now();
+    const arrived = Promise.all(Array.from(this.#listeners.values(), (listener) => listener.close()));
+    await Promise.race([arrived, delay(Math.min(graceMs, arrivalMs), undefined, { ref: false })]);
+    await this.#http.close(Math.max(0, graceMs - (performance.now() - began)), hasSuccessor);
+  }
+
+  /** After `close` with successors: these have ended too, and idle connections need not be waited for. */
+  hurry(): void {
+    this.#http.endIdle();
   }
 }

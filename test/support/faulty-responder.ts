@@ -3,7 +3,7 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import type { Authority } from '../../src/demo/authority.ts';
-import { type EntryToSign, errorResponse, signResponse } from '../../src/demo/ocsp-signer.ts';
+import { type EntryToSign, errorResponse, type ResponseToSign, signResponse } from '../../src/demo/ocsp-signer.ts';
 import { parseRequest } from '../../src/ocsp/request.ts';
 
 const hour = 3_600_000;
@@ -76,6 +76,16 @@ const behaviours = {
   wrong_certificate: body((responder, request) =>
     responder.sign(request, { certId: { ...parseRequest(request.der).certIds[0]!, serialNumber: Buffer.of(9) } as EntryToSign['certId'] }),
   ),
+  sha256_only: body((responder, request) =>
+    parseRequest(request.der).certIds[0]?.hashAlgorithm === 'sha256' ? responder.sign(request) : errorResponse('unauthorized'),
+  ),
+  sha1_only: body((responder, request) =>
+    parseRequest(request.der).certIds[0]?.hashAlgorithm === 'sha1' ? responder.sign(request) : errorResponse('unauthorized'),
+  ),
+  echoes_nonce: body((responder, request) => responder.sign(request, {}, { nonce: parseRequest(request.der).nonce })),
+  wrong_nonce: body((responder, request) => responder.sign(request, {}, { nonce: Buffer.alloc(32, 7) })),
+  signs_with_sha1: body((responder, request) => responder.sign(request, {}, { digest: 'sha1' })),
+  no_next_update: body((responder, request) => responder.sign(request, { nextUpdate: null })),
   expired: body((responder, request) => responder.sign(request, { thisUpdate: responder.at(-48 * hour), nextUpdate: responder.at(-hour) })),
   revoked: body((responder, request) => responder.sign(request, { certStatus: { revokedAt: responder.at(-hour), reason: 'keyCompromise' } })),
   unknown: body((responder, request) => responder.sign(request, { certStatus: 'unknown' })),
@@ -137,12 +147,13 @@ export class FaultyResponder {
     return new Date(this.#now() + offset);
   }
 
-  sign({ der }: ReceivedRequest, entry: Partial<EntryToSign> = {}): Buffer {
+  sign({ der }: ReceivedRequest, entry: Partial<EntryToSign> = {}, changes: Partial<ResponseToSign> = {}): Buffer {
     const thisUpdate = this.thisUpdate ?? this.at(0);
     const { certIds } = parseRequest(der);
     return signResponse({
       signer: this.#authority,
       producedAt: this.at(0),
+      ...changes,
       entries: certIds.map((certId) => ({
         certId: certId as EntryToSign['certId'],
         thisUpdate,

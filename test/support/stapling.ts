@@ -8,6 +8,10 @@ import type { StapledLeaf } from '../../src/ocsp/staple-status.ts';
 export const ocspPolicy: OcspPolicy = {
   stapling: true,
   timeout: 10_000,
+  minDelay: 300_000,
+  certIdHash: 'sha1',
+  nonce: false,
+  sha1Signatures: 'accept',
   clockSkew: 300_000,
   maxAge: -1,
   noNextUpdate: 86_400_000,

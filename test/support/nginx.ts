@@ -1,0 +1,60 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { closedPort } from './backend.ts';
+
+export interface Nginx extends AsyncDisposable {
+  /** For `backends`. */
+  url: string;
+}
+
+/**
+ * A real nginx as backend, on a free port, as the current user and in the foreground. It says what it was asked:
+ * `nginx GET / host=… proto=…`; /static/ are the files of the folder's `www`.
+ * @param folder for its files
+ */
+export async function startNginx(folder: string): Promise<Nginx> {
+  const url = await closedPort();
+  const home = path.join(folder, 'nginx');
+  await mkdir(path.join(home, 'www'), { recursive: true });
+  const file = path.join(home, 'nginx.conf');
+  const scratch = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${home}/${name};`);
+  await writeFile(
+    file,
+    `daemon off; master_process off; pid ${home}/nginx.pid; error_log stderr notice;
+    events { worker_connections 256; }
+    http {
+      access_log off; default_type text/plain; ${scratch.join(' ')}
+      server {
+        listen ${new URL(url).host};
+        location / { return 200 "nginx $request_method $request_uri host=$http_host proto=$http_x_forwarded_proto\\n"; }
+        location /static/ { alias ${home}/www/; }
+      }
+    }`,
+  );
+  const child = spawn('nginx', ['-e', 'stderr', '-p', home, '-c', file], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin` },
+  });
+  const exited = once(child, 'exit');
+  const said: string[] = [];
+  const ready = Promise.withResolvers<void>();
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    said.push(line);
+    // It binds its sockets before it says which version it is.
+    if (line.includes(' nginx/')) ready.resolve();
+  });
+  await Promise.race([
+    ready.promise,
+    exited.then(() => {
+      throw new Error(`nginx did not start: ${said.join('\n')}`);
+    }),
+  ]);
+  const stop = async (): Promise<void> => {
+    child.kill();
+    await exited;
+  };
+  return { url, [Symbol.asyncDispose]: stop };
+}
