@@ -174,6 +174,7 @@ test('with ocsp.responder none, what came of asking before is history', async ()
   await s.scene.use([leaf]);
   s.responder.fault = 'http_500';
   await s.scene.stapler.refresh(leaf.fingerprint);
+  await s.scene.stapler.idle();
   assert.equal(s.scene.status().state, 'failing');
   await s.scene.use([leaf], { responder: 'none' }, { ...s.file, configured: false });
   assert.deepEqual([s.scene.status().state, s.scene.status().failures, s.scene.status().serving], ['good', 0, true]);

@@ -80,6 +80,9 @@ test('without a staple nothing is sent: neither an error nor an empty message, a
   assert.deepEqual([state, lastError?.code], ['failing', 'response_status']);
   using served = await serve(issued, s.stapler);
   assert.equal(await staple(served.port), null);
+  const calls: unknown[][] = [];
+  s.stapler.answer(issued.certificate.raw, null, (...results) => calls.push(results));
+  assert.deepEqual(calls, [[null, null]]);
 });
 
 test('a certificate that is not in care gets nothing, nor does one that was removed', async () => {

@@ -3,7 +3,9 @@ import { CertificateStore } from '../certificates/store.ts';
 import { loadConfig } from '../config/load.ts';
 import type { VirtualHost } from '../config/schema.ts';
 import type { Log } from '../log.ts';
+import { respondersFor } from '../ocsp/staple-status.ts';
 import { reasonNotToStaple } from '../ocsp/unstapled-certificate.ts';
+import { responseFile } from '../supervisor/rollout.ts';
 import { readClientAuthorities } from '../supervisor/tls-policies.ts';
 
 /** Problems are printed from the lists that the rooms keep; their log would say them twice. */
@@ -35,14 +37,16 @@ export async function check(file: string): Promise<{ lines: string[]; ok: boolea
 }
 
 function describe(certificate: Certificate, { ocsp }: VirtualHost): string {
-  const { keyType, notAfter, ocspResponders, mustStaple, source } = certificate;
-  const responder = ocsp.responder ?? ocspResponders.join(' ');
+  const { keyType, notAfter, mustStaple, source } = certificate;
+  const file = responseFile(certificate);
+  const given = file.configured ? file : undefined;
+  const responder = respondersFor(certificate, ocsp).join(' ') || given?.path;
   const stapling = {
     off: 'stapling off',
     no_responder: 'no OCSP responder, so no staple',
     expired: 'EXPIRED',
     issuer_missing: `OCSP ${responder}, but NO STAPLE: append the issuer's certificate to the file or put it beside it as chain.pem`,
     none: `OCSP ${responder}`,
-  }[reasonNotToStaple(certificate, ocsp, Date.now()) ?? 'none'];
+  }[reasonNotToStaple(certificate, ocsp, Date.now(), given) ?? 'none'];
   return `${keyType}, valid until ${new Date(notAfter).toISOString().slice(0, 10)}, ${stapling}${mustStaple ? ', must-staple' : ''} (${source.certificate})`;
 }

@@ -6,7 +6,7 @@ import { acceptancePolicy } from '../../ocsp/held-staple.ts';
 import { Limiter } from '../../ocsp/limiter.ts';
 import { OcspRefusal } from '../../ocsp/refusal.ts';
 import { acceptResponse } from '../../ocsp/verify.ts';
-import { defaultPolicy } from './default-policy.ts';
+import { ocspDefaults } from '../../config/schema.ts';
 import { CommandError, outline, type Outcome } from './outcome.ts';
 import { findSubject, readSubject } from './subject.ts';
 import { verdict } from './verify.ts';
@@ -39,8 +39,8 @@ export async function fetch({ cert, issuer, url, out, timeout }: FetchOptions): 
         subject,
         urls,
         configured: url !== undefined,
-        policy: { ...defaultPolicy, ...(timeout !== undefined && { timeout }) },
-        accept: (der) => acceptResponse(der, subject, acceptancePolicy(defaultPolicy, Date.now())),
+        policy: { ...ocspDefaults, ...(timeout !== undefined && { timeout }) },
+        accept: (der) => acceptResponse(der, subject, acceptancePolicy(ocspDefaults, Date.now())),
         limiter: new Limiter({ perResponder: 1, overall: 1, sickAfter: 1, isOutage: () => false }),
         clock: systemClock,
         signal: new AbortController().signal,

@@ -4,7 +4,7 @@ import { type Extensions, readExtensions } from '../../certificates/extensions.t
 import { acceptancePolicy } from '../../ocsp/held-staple.ts';
 import { OcspRefusal } from '../../ocsp/refusal.ts';
 import { acceptResponse } from '../../ocsp/verify.ts';
-import { defaultPolicy } from './default-policy.ts';
+import { ocspDefaults } from '../../config/schema.ts';
 import { type Host, visit } from './host.ts';
 import { readCertificates } from './input.ts';
 import { describeResponse } from './inspect.ts';
@@ -36,7 +36,7 @@ export async function probe(host: Host, { servername, cafile }: ProbeOptions): P
     const { issuer } = buildChain(leaf, [...chain, ...authorities]);
     if (issuer === undefined)
       throw new OcspRefusal('issuer_mismatch', 'the server does not send the issuer of its certificate; name a file that holds it with --cafile');
-    return acceptResponse(staple, { leaf, issuer }, acceptancePolicy(defaultPolicy, Date.now()));
+    return acceptResponse(staple, { leaf, issuer }, acceptancePolicy(ocspDefaults, Date.now()));
   });
   const seen = {
     connection: { protocol, group, cipher },

@@ -1,7 +1,7 @@
 import { acceptancePolicy } from '../../ocsp/held-staple.ts';
 import { OcspRefusal } from '../../ocsp/refusal.ts';
 import { acceptResponse, type Staple } from '../../ocsp/verify.ts';
-import { defaultPolicy } from './default-policy.ts';
+import { ocspDefaults } from '../../config/schema.ts';
 import { readCertificates, readOcspMessage } from './input.ts';
 import { isCoded, isoTime, outline, type Outcome } from './outcome.ts';
 import { readSubject } from './subject.ts';
@@ -21,8 +21,8 @@ export interface VerifyOptions {
 /** Judges a response as the server would: good when it would be stapled. Never throws for what a file holds. */
 export async function verify(options: VerifyOptions): Promise<Outcome> {
   const { at = Date.now(), refuseSha1 = false, issuer, cert, response } = options;
-  const { maxAge = defaultPolicy.maxAge, noNextUpdate = defaultPolicy.noNextUpdate, clockSkew = defaultPolicy.clockSkew } = options;
-  const policy = acceptancePolicy({ ...defaultPolicy, maxAge, noNextUpdate, clockSkew, sha1Signatures: refuseSha1 ? 'refuse' : 'accept' }, at);
+  const { maxAge = ocspDefaults.maxAge, noNextUpdate = ocspDefaults.noNextUpdate, clockSkew = ocspDefaults.clockSkew } = options;
+  const policy = acceptancePolicy({ ...ocspDefaults, maxAge, noNextUpdate, clockSkew, sha1Signatures: refuseSha1 ? 'refuse' : 'accept' }, at);
   return verdict(async () => {
     const subject = cert === undefined ? { issuer: (await readCertificates(issuer))[0] } : await readSubject(cert, issuer);
     return acceptResponse(await readOcspMessage(response), subject, policy);
