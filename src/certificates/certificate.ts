@@ -66,8 +66,9 @@ export function readCertificate({ certificatePem, keyPem, extraPem, source }: Ce
   const extras = extraPem === undefined ? [] : readCertificates(extraPem, source.issuer ?? source.certificate);
   const chain = buildChain(leaf, [...certificates, ...extras]);
   const extensions = readLeafExtensions(leaf, source.certificate);
-  const chainPem = [leaf, ...chain.intermediates].map(String).join('');
-  checkWithTlsLibrary(chainPem, privateKey, source);
+  const intermediates = chain.intermediates.map(String).join('');
+  const chainPem = String(leaf) + intermediates;
+  checkWithTlsLibrary(leaf, intermediates, privateKey, source);
 
   const fingerprint = sha256(leaf);
   // A certificate that is there twice, as in cert.pem appended to fullchain.pem, is no mistake worth a warning.
@@ -137,14 +138,28 @@ function readLeafExtensions(leaf: X509Certificate, file: string): Extensions {
   return extensions;
 }
 
-/** What OpenSSL refuses here it would refuse in every worker, where one bad certificate must not hurt another. */
-function checkWithTlsLibrary(cert: string, key: PrivateKey, source: CertificateSource): void {
+/** Kinds of certificate that the TLS library has taken; as many as there are authorities, algorithms and key sizes. */
+const accepted = new Set<string>();
+
+/**
+ * What OpenSSL refuses here it would refuse in every worker, where one bad certificate must not hurt another. It judges
+ * algorithms and key sizes, of the leaf and of its chain (that the key fits is known by now): one try stands for all
+ * certificates that are alike in these. A try takes 0.5 ms, a third of what it takes to read a pair.
+ */
+function checkWithTlsLibrary(leaf: X509Certificate, intermediates: string, key: PrivateKey, source: CertificateSource): void {
+  const { signatureAlgorithm, publicKey } = leaf;
+  const kind = JSON.stringify([signatureAlgorithm, publicKey.asymmetricKeyType, publicKey.asymmetricKeyDetails, intermediates], (_, value: unknown) =>
+    typeof value === 'bigint' ? String(value) : value,
+  );
+  if (accepted.has(kind)) return;
   try {
-    createSecureContext({ cert, key: key.pem });
+    createSecureContext({ cert: String(leaf) + intermediates, key: key.pem });
   } catch (error) {
     const { reason = 'unknown reason' } = error as { reason?: string };
     throw new CertificateError('certificate_refused', source.certificate, `${source.certificate} is refused by the TLS library: ${reason}`);
   }
+  // The name of RSASSA-PSS says nothing about its hash.
+  if (signatureAlgorithm !== undefined && signatureAlgorithm !== 'rsassaPss') accepted.add(kind);
 }
 
 function mismatch([first]: X509Certificate[], source: CertificateSource): CertificateError {

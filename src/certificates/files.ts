@@ -114,9 +114,10 @@ export async function readText(file: string): Promise<string> {
   }
 }
 
+/** Reads as much as the file had, or one byte more from one that has grown: a read that ends there is the last one needed. */
 async function fill(handle: FileHandle, buffer: Buffer): Promise<number> {
   let length = 0;
-  while (length < buffer.length) {
+  while (length < buffer.length - 1) {
     const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length);
     if (bytesRead === 0) break;
     length += bytesRead;

@@ -85,6 +85,8 @@ export class Stapler {
     for (const [fingerprint, entry] of this.#entries) {
       if (wanted.has(fingerprint)) continue;
       this.#entries.delete(fingerprint);
+      // Whoever keeps staples forgets this one; a certificate that is replaced every day leaves nothing behind.
+      if (entry.current !== undefined) this.#around.onStaple(fingerprint, undefined);
       this.#retire(entry);
     }
     const starts: (() => Promise<void>)[] = [];

@@ -89,8 +89,9 @@ export class Rollout {
       if (missing === undefined) {
         this.#awaiting.delete(virtualHost);
         this.#serving.set(virtualHost, waiting.certificates);
-        this.#tellStapler();
+        // Workers have the new certificates before the staples of the old ones go.
         this.#options.onSwitch(virtualHost);
+        this.#tellStapler();
       } else if (missing.mustStaple && !waiting.said) {
         waiting.said = true;
         this.#options.log.warn('the new certificate must be stapled: the old one is served until its staple is here', {
