@@ -56,6 +56,15 @@ test('a file is reported when it is written, replaced, deleted and created again
   await reported(file, 'e');
 });
 
+test('a directory in the place of a file, as docker makes for a mount of nothing, gives way to the file', { timeout: 20_000 }, async (t) => {
+  const file = join(await folder(t), 'config.yaml');
+  await mkdir(file);
+  const { reported } = await watch(t, [file]);
+  await rm(file, { recursive: true });
+  await writeFile(file, 'a');
+  await reported(file, 'a');
+});
+
 test('only contents count: neighbours, touched times and equal bytes are no change', { timeout: 20_000 }, async (t) => {
   const directory = await folder(t);
   const [file, other] = [join(directory, 'a'), join(directory, 'b')];

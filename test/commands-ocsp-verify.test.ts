@@ -273,6 +273,7 @@ test('a time with a zone, or none at all', () => {
     '20260230000000Z',
     ' 0',
     '1e9',
+    '2026',
   ];
   for (const text of wrong) assert.equal(parseMoment(text), undefined, text);
 });

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { chmod, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
@@ -199,6 +201,16 @@ virtual_hosts:
   assert.deepEqual(await readdir(site.folder), ['config.yaml', 'root.pem'], 'nothing was made');
 });
 
+test('without an https listener certificates are not missed', limit, async (t) => {
+  const site = await Site.create(t);
+  const config = configuration([{ server_name: 'a.test', backends }], { listen: [{ address: '127.0.0.1:0', protocol: 'http' }] });
+  await site.configure(config);
+  const { code, stdout } = await staplegate('check', '-c', site.file('config.yaml'));
+  assert.deepEqual([code, stdout], [0, `a.test\n${site.file('config.yaml')}: ok\n`]);
+  await site.serving(config);
+  assert.equal((await staplegate('status', '-c', site.file('config.yaml'))).code, 0);
+});
+
 test('a start that is impossible says why and leaves nothing behind', limit, async (t) => {
   const site = await Site.create(t);
   const pair = await site.write('a', await site.issue('a.test'));
@@ -213,6 +225,14 @@ test('a start that is impossible says why and leaves nothing behind', limit, asy
   assert.match(
     await attempt(configuration([host], { listen: [{ address: '127.0.0.1:0' }, { address: taken }], state_dir: 'other' })),
     new RegExp(`^staplegate: cannot listen on ${taken}: EADDRINUSE: another program is listening there; stop it or change listen\\[\\]\\.address$`, 'm'),
+  );
+  const free = createServer().listen(0, '127.0.0.1');
+  await once(free, 'listening');
+  const { port } = free.address() as AddressInfo;
+  await new Promise((resolve) => free.close(resolve));
+  assert.match(
+    await attempt(configuration([host], { listen: [{ address: `0.0.0.0:${port}` }, { address: `127.0.0.1:${port}` }], state_dir: 'other' })),
+    new RegExp(`^staplegate: cannot listen on 127\\.0\\.0\\.1:${port}: EADDRINUSE: another program, or another entry of listen, has the port$`, 'm'),
   );
   assert.match(
     await attempt(configuration([host])),

@@ -162,7 +162,10 @@ test('the rules for client certificates change for everybody, with and without a
 
   const anonymous = await ticket(target, {});
   assert.ok(await isLetIn({ session: anonymous }));
+  const stranger = await HttpsClient.connect(target);
+  assert.equal((await stranger.get()).status, 200);
   await reload(site, program, requiring);
+  await assert.rejects(stranger.get(), 'a connection from the time when nobody was asked');
   assert.equal(await isLetIn({}), false);
   assert.equal(await isLetIn({ session: anonymous }), false, 'a ticket from the time when nobody was asked');
   assert.ok(await isLetIn(old));

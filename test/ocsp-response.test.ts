@@ -203,3 +203,9 @@ test('an OBJECT IDENTIFIER with arcs beyond 2⁵³ is read exactly', () => {
     parseResponse(respond(material, { extensions: [{ oid: arcs, value: hex('0500') }] })).basicResponse?.responseExtensions[0]?.extnId;
   for (const arcs of ['2.25.329800735698586629295641978511506172918', '2.999.1', '0.9.2342.19200300.100.1.25', '1.39.1']) assert.equal(algorithm(arcs), arcs);
 });
+
+test('an OBJECT IDENTIFIER of 64 KB costs nothing and fills no message', () => {
+  const type = Buffer.concat([Buffer.alloc(64_000, 0x81), Buffer.of(1)]);
+  const der = tlv(0x30, tlv(0x0a, Buffer.of(0)), tlv(0xa0, tlv(0x30, tlv(0x06, type), tlv(0x04))));
+  assert.throws(() => parseResponse(der), { code: 'malformed', message: 'an OBJECT IDENTIFIER is too long' });
+});

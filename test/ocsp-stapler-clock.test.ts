@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { signResponse } from '../src/demo/ocsp-signer.ts';
 import { systemClock } from '../src/ocsp/clock.ts';
+import { authority, Scene, scene } from './support/stapler-scene.ts';
+import { VirtualClock } from './support/virtual-clock.ts';
 
 const day = 86_400_000;
 
@@ -31,4 +34,25 @@ test('a cancelled wait does not ring, whichever piece of it is running', (t) => 
   cancel();
   t.mock.timers.tick(3 * day);
   assert.equal(rang, 0);
+});
+
+test('a start while the clock is wrong keeps what is on disk, a response of a delegate too', async () => {
+  await using s = await scene('http_500');
+  const now = s.clock.now();
+  const leaf = await s.scene.issue(s.responder.url);
+  const delegate = await authority.issue({ ocspSigning: true, notBefore: new Date(now - 10 * day), notAfter: new Date(now + 10 * day) });
+  await s.scene.use([leaf]);
+  const entries = [{ certId: { leaf: leaf.leaf, issuer: authority.certificate }, thisUpdate: new Date(now) }];
+  s.scene.stapler.offer(signResponse({ signer: delegate, certs: [delegate.certificate], entries, producedAt: new Date(now) }), 'test');
+  await s.scene.stapler.close();
+  for (const [wrong, serving] of [
+    [now - 20 * day, false],
+    [now + 20 * day, false],
+    [now, true],
+  ] as const) {
+    await using after = await Scene.open({ directory: s.directory, clock: new VirtualClock(wrong) });
+    await after.use([leaf]);
+    assert.equal(after.status().serving, serving);
+    assert.ok(!after.codes('warn').includes('cache_damaged'));
+  }
 });

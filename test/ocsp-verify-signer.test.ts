@@ -58,14 +58,14 @@ test('rule 3: a delegate outside its own validity is refused, at its edges it is
   const edges = await sign({ notBefore: at(0), notAfter: at(0) });
   assert.equal(accept(by(edges), material).validUntil, NOW);
   const [expired, early] = [await sign({ notBefore: at(-DAY), notAfter: at(-SECOND) }), await sign({ notBefore: at(SECOND), notAfter: at(DAY) })];
-  refusal(() => accept(by(expired), material), 'signer_not_authorized');
-  refusal(() => accept(by(early), material), 'signer_not_authorized');
+  refusal(() => accept(by(expired), material), 'expired');
+  refusal(() => accept(by(early), material), 'not_yet_valid');
 });
 
 test('rule 3: a delegate that was valid once is checked again later', async () => {
   const short = await sign({ notBefore: at(-DAY), notAfter: at(DAY) });
   assert.equal(accept(by(short), material).certStatus, 'good');
-  refusal(() => accept(by(short), material, { now: NOW + DAY + SECOND }), 'signer_not_authorized');
+  refusal(() => accept(by(short), material, { now: NOW + DAY + SECOND }), 'expired');
 });
 
 test('rule 3: sub-CAs, their delegates, sibling CAs and their delegates have no say', async () => {
@@ -126,6 +126,12 @@ test('rule 3: two delegates of one name: the one that signed is found, whatever 
 test("rule 3: a delegate's certificate that was changed after it was issued is refused", () => {
   const changed = replaced(delegate.certificate.raw, Buffer.from('Test OCSP').toString('hex'), Buffer.from('Best OCSP').toString('hex'));
   refusal(() => accept(reassembled(by(delegate), { certs: [changed] }), material), 'signer_not_authorized');
+});
+
+test('rule 1: garbage among the certificates, which nobody signs, is refused whoever signed: clients cannot read it', () => {
+  const garbage = tlv(0x30, Buffer.from('020101', 'hex'));
+  refusal(() => accept(reassembled(respond(material), { certs: [garbage] }), material), 'malformed');
+  refusal(() => accept(reassembled(by(delegate), { certs: [delegate.certificate.raw, garbage] }), material), 'malformed');
 });
 
 test('rule 3: a delegate that names two signature algorithms is malformed', () => {

@@ -86,3 +86,12 @@ test("without a folder the virtual host's backend answers ACME challenges", asyn
   assert.match(backend.text, /^GET \/.well-known\/acme-challenge\/x HTTP\/1.1\r\n/);
   assert.match(backend.text, /^X-Forwarded-Proto: http\r$/m);
 });
+
+test('no other path gets past the redirect as an ACME challenge', async (t) => {
+  const backend = await answering().listen(t);
+  const front = await httpFront(t, backend.url);
+  for (const token of ['../../secret', '..;/..;/secret', '%2e%2e/%2e%2e/secret', 'x/../../../secret', '']) {
+    assert.equal((await front.ask(get('a.test', `/.well-known/acme-challenge/${token}`))).status, 404, token);
+  }
+  assert.equal(backend.connections.length, 0);
+});

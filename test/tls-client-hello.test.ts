@@ -44,7 +44,7 @@ test('any split into segments and records reads the same; every prefix is incomp
   const flight = await nodeHello({ servername: 'split.example.org', ALPNProtocols: ['http/1.1'] });
   const whole = readClientHello(flight);
   for (let length = 1; length < flight.length; length++) assert.equal(readClientHello(flight.subarray(0, length)), undefined, `prefix of ${length}`);
-  for (const size of [1, 2, 3, 5, 64, 100]) assert.deepEqual(readClientHello(inRecordsOf(size, flight)), whole, `records of ${size}`);
+  for (const size of [2, 3, 5, 64, 100]) assert.deepEqual(readClientHello(inRecordsOf(size, flight)), whole, `records of ${size}`);
 });
 
 test('names: one trailing dot and upper case are folded, other things are refused', () => {

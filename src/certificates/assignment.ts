@@ -40,6 +40,7 @@ export function assign(config: Config, pairs: readonly Pair[], directoryProblems
   const result: Assignment = { certificates: new Map(), problems: [], usedPairs: new Set() };
   const bySource = new Map(pairs.map((pair) => [sourceKey(pair.source), pair]));
   const byName = indexByName(pairs);
+  const servesTls = config.listen.some(({ protocol }) => protocol === 'https');
   const add = (problem: Problem) => result.problems.push(problem);
   const addError = (virtualHost: string | undefined, { code, message, file }: Pick<CertificateError, 'code' | 'message' | 'file'>) =>
     add({ virtualHost, severity: 'error', code, message, file });
@@ -75,7 +76,7 @@ export function assign(config: Config, pairs: readonly Pair[], directoryProblems
       if (missing.length > 0) warn({ code: 'names_not_covered', message: `${file} does not cover ${missing.join(', ')}` }, file);
     }
     if (isExplicit) for (const { warning, file } of duplicates(candidates, serving, serverName)) warn(warning, file);
-    if (serving.length === 0) add(noCertificate(host));
+    if (serving.length === 0 && servesTls) add(noCertificate(host));
   }
   for (const pair of pairs) if (pair.inDirectory && !pair.gone && !result.usedPairs.has(pair)) addPairError(undefined, pair);
   return result;

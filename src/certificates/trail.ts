@@ -54,6 +54,16 @@ export class Trails {
   }
 }
 
+/** The trail of a file. A directory that stands in its place is an entry too: it will give way to the file. */
+export async function followFile(path: string, trails: Trails): Promise<Trail> {
+  const trail = await trails.follow(path);
+  if (!trail.end?.isDirectory) return trail;
+  const holder = (await trails.follow(dirname(trail.end.path))).end;
+  const directories = new Map(trail.directories);
+  if (holder) directories.set(holder.path, holder.id);
+  return { ...trail, entries: [...trail.entries, trail.end.path], directories };
+}
+
 /** The trail of a directory whose content matters, two levels deep: what it holds counts as entries by the directory's own path. */
 export async function followDirectory(path: string, trails: Trails): Promise<Trail> {
   const top = await trails.follow(path);

@@ -2,7 +2,7 @@ import { basename, join } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import type { Log } from '../log.ts';
 import { type Content, directoryContent, fileContent } from './content.ts';
-import { followDirectory, type Trail, Trails } from './trail.ts';
+import { followDirectory, followFile, type Trail, Trails } from './trail.ts';
 
 export interface FileWatcherOptions {
   /** Absolute paths; they need not exist. */
@@ -151,7 +151,7 @@ export class FileWatcher {
     const trails = new Trails();
     for (const path of paths) {
       const target = this.#targets.get(path);
-      if (target !== undefined) target.trail = await (target.isDirectory ? followDirectory(path, trails) : trails.follow(path));
+      if (target !== undefined) target.trail = await (target.isDirectory ? followDirectory : followFile)(path, trails);
     }
     this.#byEntry = new Map();
     for (const [path, { trail }] of this.#targets) {

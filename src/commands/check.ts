@@ -27,7 +27,8 @@ export async function check(file: string): Promise<{ lines: string[]; ok: boolea
   const lines = config.virtualHosts.flatMap((host) => {
     const certificates = store.identities(host.serverName);
     const names = [host.serverName, ...host.aliases].join(' ');
-    return [certificates.length === 0 ? `${names}: no usable certificate` : names, ...certificates.map((certificate) => `  ${describe(certificate, host)}`)];
+    const lacks = problems.some(({ code, virtualHost }) => code === 'no_certificate' && virtualHost === host.serverName);
+    return [lacks ? `${names}: no usable certificate` : names, ...certificates.map((certificate) => `  ${describe(certificate, host)}`)];
   });
   for (const { severity, message, virtualHost } of problems) {
     const whose = virtualHost === undefined || message.includes(virtualHost) ? '' : `${virtualHost}: `;

@@ -1,8 +1,18 @@
 import { BlockList, isIPv6 } from 'node:net';
 import type { TrustedProxy } from './schema.ts';
 
-/** Whether an address lies in one of the networks; IPv4 addresses mapped into IPv6 count as IPv4. */
+const matchers = new WeakMap<readonly TrustedProxy[], (address: string) => boolean>();
+
+/** Whether an address lies in one of the networks; IPv4 addresses mapped into IPv6 count as IPv4. Made once for each configuration. */
 export function networkMatcher(networks: readonly TrustedProxy[]): (address: string) => boolean {
+  const known = matchers.get(networks);
+  if (known) return known;
+  const matcher = makeMatcher(networks);
+  matchers.set(networks, matcher);
+  return matcher;
+}
+
+function makeMatcher(networks: readonly TrustedProxy[]): (address: string) => boolean {
   const list = new BlockList();
   for (const { address, prefix, family } of networks) list.addSubnet(address, prefix, family);
   return (address) => {

@@ -55,6 +55,8 @@ export function expect(node: DerNode, tag: number, what: string): DerNode {
 
 /** Dotted decimal. */
 export function oid(node: DerNode): string {
+  // Real ones have a dozen octets; the arithmetic below is quadratic, and the text goes into messages.
+  if (node.content.length > 64) throw malformed('an OBJECT IDENTIFIER is too long');
   const arcs: bigint[] = [];
   let value = 0n;
   for (const octet of expect(node, Tag.oid, 'an OBJECT IDENTIFIER').content) {

@@ -42,6 +42,9 @@ export function parseFetchRecord(text: string): FetchRecord | undefined {
   };
 }
 
+/** The end of what a Date can hold: a record is a file, and files can say anything. */
+const latestTime = 8.64e15;
+
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null;
 }
@@ -51,5 +54,5 @@ function string(value: unknown): string | undefined {
 }
 
 function number(value: unknown): number | undefined {
-  return typeof value === 'number' && value >= 0 ? value : undefined;
+  return typeof value === 'number' && value >= 0 && value <= latestTime ? value : undefined;
 }

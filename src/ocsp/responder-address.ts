@@ -8,8 +8,12 @@ import { BlockList, isIP, type LookupFunction } from 'node:net';
 const refused = new BlockList();
 refused.addSubnet('169.254.0.0', 16, 'ipv4'); // RFC 3927; AWS, Azure, Google metadata
 refused.addAddress('100.100.100.200', 'ipv4'); // Alibaba metadata
+refused.addAddress('168.63.129.16', 'ipv4'); // Azure WireServer
 refused.addSubnet('fe80::', 10, 'ipv6'); // RFC 4291
 refused.addAddress('fd00:ec2::254', 'ipv6'); // AWS metadata
+refused.addAddress('fd00:ec2::23', 'ipv6'); // AWS credentials of EKS pods
+refused.addAddress('fd20:ce::254', 'ipv6'); // Google metadata
+refused.addAddress('fd00:c1::a9fe:a9fe', 'ipv6'); // Oracle metadata
 refused.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6'); // 169.254.0.0/16 through NAT64 (RFC 6052)
 
 /** Whether an IP address, with or without brackets, is one of those. Host names are not: see {@link guardedLookup}. */

@@ -35,7 +35,7 @@ const DIGITAL_SIGNATURE = 0x80;
  * The key that verifies belongs to the very certificate that responderID names; being in `certs`, having a known name or chaining
  * to a trusted root gives no authority.
  *
- * @throws {OcspRefusal} `signer_not_authorized`, `bad_signature`, `unsupported_algorithm`, `weak_signature`, `critical_extension`, `malformed`
+ * @throws {OcspRefusal} `signer_not_authorized`, `bad_signature`, `unsupported_algorithm`, `weak_signature`, `critical_extension`, `not_yet_valid`, `expired`, `malformed`
  */
 export function findSigner(response: BasicOcspResponse, issuer: CertificateFields, policy: SignerPolicy): Signer {
   let refusal: OcspRefusal | undefined;
@@ -55,12 +55,9 @@ export function findSigner(response: BasicOcspResponse, issuer: CertificateField
 }
 
 /** The issuer first, so that a certificate of the same name cannot stand before it. */
-function* candidates({ responderId, certs }: BasicOcspResponse, issuer: CertificateFields): Generator<CertificateFields> {
-  if (isNamedBy(responderId, issuer)) yield issuer;
-  for (const node of certs) {
-    const certificate = sharedFields(node.der);
-    if (isNamedBy(responderId, certificate)) yield certificate;
-  }
+function candidates({ responderId, certs }: BasicOcspResponse, issuer: CertificateFields): CertificateFields[] {
+  // All are read, needed or not: nobody signs this part, and clients refuse a staple that has garbage in it.
+  return [issuer, ...certs.map(({ der }) => sharedFields(der))].filter((certificate) => isNamedBy(responderId, certificate));
 }
 
 function isNamedBy(id: ResponderId, certificate: CertificateFields): boolean {
@@ -74,7 +71,9 @@ function checkDelegate(delegate: CertificateFields, issuer: CertificateFields, n
   if (!extendedKeyUsage(delegate).includes(OCSP_SIGNING)) throw notAuthorized(`${name} signed the response but is not made for OCSP (no id-kp-OCSPSigning)`);
   const keyUsage = extensionOf(delegate, KEY_USAGE);
   if (keyUsage !== undefined && !allowsSigning(keyUsage)) throw notAuthorized(`${name} signed the response but its keyUsage lacks digitalSignature`);
-  if (now < delegate.notBefore || now > delegate.notAfter) throw notAuthorized(`${name} signed the response but is outside its own validity`);
+  // Not as `signer_not_authorized`: with a wrong clock this becomes true of a good response, which must not be taken for a foreign one.
+  if (now < delegate.notBefore) throw new OcspRefusal('not_yet_valid', `${name}, which signed the response, is not yet valid (the clock?)`);
+  if (now > delegate.notAfter) throw new OcspRefusal('expired', `${name}, which signed the response, has run out`);
   const unknown = delegate.extensions.find(({ extnId, critical }) => critical && !processed.has(extnId));
   if (unknown !== undefined)
     throw new OcspRefusal('critical_extension', `${name}, which signed the response, has the unknown critical extension ${unknown.extnId}`);

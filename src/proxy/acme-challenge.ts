@@ -7,18 +7,24 @@ const PREFIX = '/.well-known/acme-challenge/';
 /** A key authorization is a token and a thumbprint: some hundred bytes. */
 const MAX_SIZE = 16_384;
 
-/** The token of an HTTP-01 challenge path (RFC 8555, 8.3), undefined for every other path. */
+/**
+ * The token of an HTTP-01 challenge path (RFC 8555, 8.3), undefined for every other path. Tokens are base64url: with `..`
+ * a stranger would reach, over plain HTTP, what a virtual host keeps for those who have a client certificate.
+ * @throws ProxyError no_challenge for a challenge path without a token
+ */
 export function challengeToken(path: string): string | undefined {
-  return path.startsWith(PREFIX) ? path.slice(PREFIX.length) : undefined;
+  if (!path.startsWith(PREFIX)) return undefined;
+  const token = path.slice(PREFIX.length);
+  if (!/^[A-Za-z0-9_-]{1,256}$/.test(token)) throw new ProxyError('no_challenge', 'no such ACME challenge', { cause: 'not a token' });
+  return token;
 }
 
 /**
- * The file of a token. Tokens are base64url, so no name leads out of the folder, and links are not followed.
+ * The file of a token from `challengeToken`: no name leads out of the folder, and links are not followed.
  * @throws ProxyError no_challenge
  */
 export async function readChallenge(folder: string, token: string): Promise<Buffer> {
   const missing = (cause: string): ProxyError => new ProxyError('no_challenge', 'no such ACME challenge', { folder, cause, setting: 'acme_challenge_dir' });
-  if (!/^[A-Za-z0-9_-]{1,256}$/.test(token)) throw missing('not a token');
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   try {

@@ -31,6 +31,8 @@ interface ClientState {
   current: http.ServerResponse | undefined;
   /** What came last was not HTTP: the requests before it are answered, then the connection ends. */
   failed: boolean;
+  /** The handshake obeyed rules that are not in force any more: nothing new is taken from this connection. */
+  outdated: boolean;
 }
 
 const PARSER_ERRORS: Record<string, ProxyErrorCode> = {
@@ -85,7 +87,7 @@ export class HttpFront {
   /** Takes over a connection; it is closed by the client, by a timeout or by `close`. */
   accept(socket: Socket, connection: Connection): void {
     if (socket.destroyed) return;
-    const state: ClientState = { connection, pending: 0, turn: Promise.resolve(), latest: undefined, current: undefined, failed: false };
+    const state: ClientState = { connection, pending: 0, turn: Promise.resolve(), latest: undefined, current: undefined, failed: false, outdated: false };
     this.#clients.set(socket, state);
     socket.once('close', () => {
       // Open until the last exchange is accounted for.
@@ -101,6 +103,18 @@ export class HttpFront {
   update(config: Config): void {
     this.#handler.update(config);
     this.#time(config);
+  }
+
+  /**
+   * Ends the connections of these virtual hosts, whose rules for client certificates have changed: who was let in under the
+   * old ones is not served further. Requests that have been read are answered; a WebSocket that is open stays.
+   */
+  endOutdated(virtualHosts: ReadonlySet<string>): void {
+    for (const [socket, state] of this.#clients) {
+      if (state.connection.virtualHost === undefined || !virtualHosts.has(state.connection.virtualHost)) continue;
+      state.outdated = true;
+      if (state.pending === 0) socket.destroySoon();
+    }
   }
 
   /**
@@ -147,6 +161,7 @@ export class HttpFront {
       socket.destroy();
       return;
     }
+    if (state.outdated) return;
     // A late write to a connection that is gone; the exchange hears of that from `close`.
     res.on('error', () => {});
     state.pending += 1;
@@ -155,7 +170,7 @@ export class HttpFront {
       // After an answer that ends the connection, nothing behind it counts; nor does a request that will never be complete.
       if (socket.writable && (req.complete || !state.failed)) {
         state.current = res;
-        await this.#handler.handle({ req, res, connection: state.connection, upgrade, closing: () => this.#closing });
+        await this.#handler.handle({ req, res, connection: state.connection, upgrade, closing: () => this.#closing || state.outdated });
         if (!upgrade) {
           drain(req, socket);
           // Pages have no timer of their own, and a client may never take them.
@@ -165,7 +180,7 @@ export class HttpFront {
         state.current = undefined;
       }
       state.pending -= 1;
-      if ((this.#hurrying || state.failed) && state.pending === 0) socket.destroySoon();
+      if ((this.#hurrying || state.failed || state.outdated) && state.pending === 0) socket.destroySoon();
     });
   }
 

@@ -14,7 +14,7 @@ export const proxyErrors = {
   ambiguous_path: [400, 'Where routes are chosen by path: the path has dot segments, empty segments, backslashes or their encoded forms.'],
   unknown_host: [404, 'No virtual host has the name, and none is the default.'],
   no_route: [404, 'No route of the virtual host covers the path.'],
-  no_challenge: [404, 'acme_challenge_dir has no file for the token.'],
+  no_challenge: [404, 'The path of an ACME challenge does not end in a token, or acme_challenge_dir has no file for it.'],
   method_not_allowed: [405, 'CONNECT and TRACE are not served.'],
   client_head_timeout: [408, 'The client did not finish its request head within timeouts.request_header.'],
   client_body_timeout: [408, 'The client stopped sending its request body for longer than timeouts.request_body.'],

@@ -17,6 +17,9 @@ export interface ClientHello {
 /** Post-quantum key shares and padding stay below 4 KB; nothing honest comes near this. */
 export const maxHelloSize = 32 * 1024;
 
+/** Each segment is read from the start again, so tiny records would make that costly; honest clients send one or two. */
+const maxRecords = 1024;
+
 const extensionType = { serverName: 0, statusRequest: 5, groups: 10, signatureAlgorithms: 13, applicationProtocols: 16, versions: 43 };
 
 /** Reads big-endian numbers and length-prefixed vectors (RFC 8446, 3); running past the end is a decode_error. */
@@ -84,6 +87,7 @@ function handshakeMessage(bytes: Buffer): Buffer | undefined {
     if (length === 0 || length > 16_384) throw new TlsAlert(Alert.decodeError, 'hello_malformed', `a record of ${length} bytes`);
     const fragment = bytes.subarray(offset + 5, offset + 5 + length);
     fragments.push(fragment);
+    if (fragments.length > maxRecords) throw new TlsAlert(Alert.decodeError, 'hello_malformed', `a ClientHello in more than ${maxRecords} records`);
     have += fragment.length;
     offset += 5 + length;
 

@@ -25,6 +25,7 @@ export class Listener {
   readonly #server: net.Server;
   readonly #config: () => Config;
   readonly #log: Log;
+  readonly #refused = new Set<string>();
   readonly #onConnection: (accepted: Accepted) => void;
   /** Accepted and not yet settled. */
   readonly #arriving = new Set<net.Socket>();
@@ -38,12 +39,18 @@ export class Listener {
     this.#server = net.createServer({ noDelay: true, keepAlive: true }, (socket) => this.#accept(socket));
   }
 
-  /** @throws the system's error when the socket cannot listen */
+  /** @throws Error naming the address when the socket cannot listen */
   async start(fd: number): Promise<void> {
     const listening = Promise.withResolvers<void>();
     this.#server.once('error', listening.reject);
     this.#server.listen({ fd, backlog: 4096 }, listening.resolve);
-    await listening.promise;
+    try {
+      await listening.promise;
+    } catch (error) {
+      // 0.0.0.0:443 and 127.0.0.1:443 can both be bound, but only one of them can listen.
+      const inUse = (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? ': another program, or another entry of listen, has the port' : '';
+      throw new Error(`cannot listen on ${this.listen.address.name}: ${(error as NodeJS.ErrnoException).code}${inUse}`, { cause: error });
+    }
     this.#server.off('error', listening.reject);
     this.#server.on('error', (error) => this.#log.error(`${this.listen.address.name}: ${error.message}`, { code: 'accept_failed' }));
   }
@@ -90,7 +97,10 @@ export class Listener {
   }
 
   #refuse(socket: net.Socket, peer: Peer, why: string): void {
-    this.#log.warn(`${this.listen.address.name}: connection from ${peer.address || 'a unix socket'} refused: ${why}`, { code: 'proxy_protocol' });
+    // Once for each address: a stranger must not fill the log.
+    const level = this.#refused.size < 100 && !this.#refused.has(peer.address) ? 'warn' : 'debug';
+    if (level === 'warn') this.#refused.add(peer.address);
+    this.#log[level](`${this.listen.address.name}: connection from ${peer.address || 'a unix socket'} refused: ${why}`, { code: 'proxy_protocol' });
     socket.destroy();
   }
 }

@@ -92,13 +92,17 @@ export class Worker {
 
   apply(update: SnapshotUpdate): void {
     switch (update.type) {
-      case 'snapshot':
+      case 'snapshot': {
+        const before = clientRules(this.#snapshot);
         this.#snapshot = update.snapshot;
         this.#staples = new Map(update.snapshot.staples);
         this.#log.configure(update.snapshot.config.log);
         this.#http.update(update.snapshot.config);
         this.#tls.update(update.snapshot);
+        const now = clientRules(update.snapshot);
+        this.#http.endOutdated(new Set([...before].filter(([name, rules]) => now.get(name) !== rules).map(([name]) => name)));
         break;
+      }
       case 'identities':
         for (const [fingerprint, staple] of update.staples) this.#staples.set(fingerprint, staple);
         this.#tls.setIdentities(update.virtualHost, update.identities);
@@ -128,4 +132,14 @@ export class Worker {
   hurry(): void {
     this.#http.endIdle();
   }
+}
+
+/** Who may connect, by `server_name`: comparable texts. */
+function clientRules({ config, clientAuthorities }: Snapshot): Map<string, string> {
+  return new Map(
+    config.virtualHosts.map(({ serverName, tls: { clientAuth } }) => [
+      serverName,
+      JSON.stringify([clientAuth.mode, clientAuthorities.get(clientAuth.ca ?? '')]),
+    ]),
+  );
 }

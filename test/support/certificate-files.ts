@@ -35,5 +35,9 @@ export interface Host {
 
 /** As much of a configuration as the certificate store reads. */
 export function configuration(hosts: Host[], certificatesDir?: string): Config {
-  return { certificatesDir, virtualHosts: hosts.map((host) => ({ aliases: [], certificates: [], ...host })) } as unknown as Config;
+  return {
+    certificatesDir,
+    listen: [{ protocol: 'https' }],
+    virtualHosts: hosts.map((host) => ({ aliases: [], certificates: [], ...host })),
+  } as unknown as Config;
 }

@@ -7,7 +7,8 @@ const opensslForm = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/;
  * on another machine.
  */
 export function parseMoment(text: string): number | undefined {
-  if (/^\d{1,11}$/.test(text)) return Number(text) * 1000;
+  // Four digits are meant as a year, not as a moment in 1970.
+  if (/^(\d{1,3}|\d{5,11})$/.test(text)) return Number(text) * 1000;
   const [, year = '', month = '', day = '', hour = '00', minute = '00', second = '00', fraction = '', sign, offsetHours = '0', offsetMinutes = '0'] =
     isoForm.exec(text) ?? opensslForm.exec(text) ?? [];
   const time = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}.${fraction.padEnd(3, '0').slice(0, 3)}Z`);
