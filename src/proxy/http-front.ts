@@ -117,13 +117,18 @@ export class HttpFront {
     }
   }
 
+  /** From now on each answer says that it is the last of its connection. */
+  announceEnd(): void {
+    this.#closing = true;
+  }
+
   /**
    * Ends each connection after its next answer (or with its tunnel), and cuts what is left after `graceMs`.
    * @param hasSuccessor others serve from now on, so there is time: an idle connection may ask once more, because a request may
    *   be on its way already (HAProxy's idle-close-on-response)
    */
   async close(graceMs: number, hasSuccessor = false): Promise<void> {
-    this.#closing = true;
+    this.announceEnd();
     if (!hasSuccessor) this.endIdle();
     if (this.#clients.size > 0) {
       const { promise, resolve } = Promise.withResolvers<void>();

@@ -108,6 +108,7 @@ export class Supervisor {
 
   async #start(config: Config): Promise<void> {
     const sockets = await this.#sockets.open(config.listen);
+    this.#workers.prepare(workerCount(config), sockets);
     await this.#readPolicies(config);
     await this.#store.load(config);
     const certificates = new Map(config.virtualHosts.map(({ serverName }) => [serverName, this.#store.identities(serverName)]));

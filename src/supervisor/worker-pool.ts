@@ -31,11 +31,18 @@ export interface WorkerPoolOptions {
 export class WorkerPool {
   readonly #options: WorkerPoolOptions;
   readonly #serving = new Set<Serving>();
+  /** Started, and waiting for what to serve. */
+  #prepared: WorkerProcess[] = [];
   #here: Worker | undefined;
   #closing = false;
 
   constructor(options: WorkerPoolOptions) {
     this.#options = options;
+  }
+
+  /** Starts the processes, so that they load their code while the supervisor still reads certificates; `start` then uses them. */
+  prepare(): void {
+    this.#prepared = Array.from({ length: this.#options.count }, () => this.#fork());
   }
 
   /**
@@ -70,7 +77,8 @@ export class WorkerPool {
   /** Accepts nothing new, lets open exchanges finish within `graceMs`, and ends. `hasSuccessor`: another generation has taken over. */
   async close(graceMs: number, hasSuccessor = false): Promise<void> {
     this.#closing = true;
-    await Promise.all(Array.from(this.#serving, (serving) => serving.close(graceMs, hasSuccessor)));
+    const prepared = this.#prepared.splice(0).map((worker) => worker.close(0, false));
+    await Promise.all([...prepared, ...Array.from(this.#serving, (serving) => serving.close(graceMs, hasSuccessor))]);
   }
 
   async #startHere(): Promise<void> {
@@ -80,25 +88,26 @@ export class WorkerPool {
     await this.#here.listen(this.#options.sockets);
   }
 
+  #fork(): WorkerProcess {
+    const descriptors = this.#options.sockets.map(({ fd }) => fd);
+    return new WorkerProcess(fork(entryPoint, [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...descriptors], serialization: 'advanced' }));
+  }
+
   async #startProcess(): Promise<void> {
     const { sockets, snapshot, log } = this.#options;
     const startedAt = Date.now();
-    const child = fork(entryPoint, [], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...sockets.map(({ fd }) => fd)],
-      serialization: 'advanced',
-    });
-    const worker = new WorkerProcess(child);
+    const worker = this.#prepared.pop() ?? this.#fork();
     const started = worker.started();
     this.#serving.add(worker);
     worker.send({ type: 'start', snapshot: snapshot(), sockets: sockets.map((socket, i) => ({ ...socket, fd: firstInheritedFd + i })) });
     void worker.ended.then(() => this.#serving.delete(worker));
     void worker.lost.then((how) => {
       if (this.#closing || !worker.listening) return;
-      log.warn(`worker ${child.pid} ${how}; starting another`, { code: 'worker_ended' });
+      log.warn(`worker ${worker.pid} ${how}; starting another`, { code: 'worker_ended' });
       void this.#replace(Date.now() - startedAt < crashLoopMs ? 1_000 : 0);
     });
     await started;
-    log.debug(`worker ${child.pid} is listening`);
+    log.debug(`worker ${worker.pid} is listening`);
   }
 
   /** Starts another worker in place of a dead one; one that keeps dying is started ever more slowly. */
@@ -136,6 +145,10 @@ class WorkerProcess implements Serving {
       child.on('message', ({ type }: FromWorker) => type === 'leaving' && resolve('was told to end'));
     });
     this.lost = Promise.race([leaving, this.ended.then((how) => `ended (${how})`)]);
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
   }
 
   /** Resolves once the worker listens; rejects when it says that it cannot, or ends before. */

@@ -8,6 +8,7 @@ export class Workers {
   readonly #snapshot: () => Snapshot;
   readonly #log: ReturnType<typeof createLog>;
   #current: WorkerPool | undefined;
+  #prepared: WorkerPool | undefined;
   /** Every generation that lives, the one being started among them: all get every update. */
   readonly #generations = new Set<WorkerPool>();
   readonly #draining = new Set<Promise<void>>();
@@ -16,6 +17,12 @@ export class Workers {
   constructor(snapshot: () => Snapshot, log: ReturnType<typeof createLog>) {
     this.#snapshot = snapshot;
     this.#log = log;
+  }
+
+  /** Begins what the first `start`, with the same arguments, will need. */
+  prepare(count: number, sockets: readonly InheritedSocket[]): void {
+    this.#prepared = this.#newPool(count, sockets);
+    this.#prepared.prepare();
   }
 
   /**
@@ -29,8 +36,8 @@ export class Workers {
       this.send({ type: 'snapshot', snapshot: this.#snapshot() });
       return;
     }
-    const pool = new WorkerPool({ count, sockets, snapshot: this.#snapshot, log: this.#log });
-    this.#generations.add(pool);
+    const pool = this.#prepared ?? this.#newPool(count, sockets);
+    this.#prepared = undefined;
     try {
       await pool.start();
     } catch (error) {
@@ -40,6 +47,12 @@ export class Workers {
     const before = this.#current;
     this.#current = pool;
     if (before) this.#drain(before, graceMs, true);
+  }
+
+  #newPool(count: number, sockets: readonly InheritedSocket[]): WorkerPool {
+    const pool = new WorkerPool({ count, sockets, snapshot: this.#snapshot, log: this.#log });
+    this.#generations.add(pool);
+    return pool;
   }
 
   send(update: SnapshotUpdate): void {

@@ -123,6 +123,7 @@ export class Worker {
    */
   async close(graceMs: number, hasSuccessor = false): Promise<void> {
     const began = performance.now();
+    this.#http.announceEnd();
     const arrived = Promise.all(Array.from(this.#listeners.values(), (listener) => listener.close()));
     await Promise.race([arrived, delay(Math.min(graceMs, arrivalMs), undefined, { ref: false })]);
     await this.#http.close(Math.max(0, graceMs - (performance.now() - began)), hasSuccessor);
