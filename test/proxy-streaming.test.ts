@@ -6,9 +6,9 @@ import { configOf } from './support/config.ts';
 import { startFront } from './support/front.ts';
 
 const limit = { timeout: 20_000 };
-const SIZE = 64 * 1024 * 1024;
+const SIZE = 256 * 1024 * 1024;
 const CHUNK = Buffer.alloc(1 << 16);
-const MOST_GROWTH = 100 * 1024 * 1024;
+const MOST_GROWTH = 192 * 1024 * 1024;
 
 /** Writes `size` bytes as fast as the other side takes them. */
 function pour(socket: Socket, size: number): void {
