@@ -17,6 +17,7 @@ import { Rollout } from './rollout.ts';
 import { notifyServiceManager } from './service-manager.ts';
 import type { Sockets } from './sockets.ts';
 import { type PolicyProblem, readClientAuthorities } from './tls-policies.ts';
+import { virtualHostStatus } from './virtual-host-status.ts';
 import { Workers } from './workers.ts';
 
 /** Old ticket keys are what an attacker wants who recorded traffic: none lives longer than this. */
@@ -182,25 +183,19 @@ export class Supervisor {
   }
 
   get status(): Status {
-    const staples = new Map(this.#stapler.status().map((staple) => [staple.fingerprint, staple]));
     return {
       version,
       pid: process.pid,
       startedAt: this.#startedAt,
       configuration: { file: this.#config.file, loadedAt: this.#loadedAt, ...(this.#refused !== undefined && { refused: this.#refused }) },
       listeners: this.#listeners,
-      virtualHosts: this.#config.virtualHosts.map(({ serverName, aliases }) => ({
-        serverName,
-        aliases,
-        certificates: this.#rollout.certificates(serverName).map(({ source, keyType, fingerprint, notAfter }) => ({
-          file: source.certificate,
-          keyType,
-          fingerprint,
-          notAfter,
-          staple: staples.get(fingerprint),
-        })),
-        problems: [...this.#store.problems(), ...this.#policyProblems].filter(({ virtualHost }) => virtualHost === serverName),
-      })),
+      virtualHosts: virtualHostStatus({
+        config: this.#config,
+        store: this.#store,
+        stapler: this.#stapler,
+        rollout: this.#rollout,
+        policyProblems: this.#policyProblems,
+      }),
     };
   }
 
