@@ -122,8 +122,8 @@ export class Supervisor {
     await this.#rollout.begin(certificates, config.ocsp.startupWait);
     await this.#workers.start(workerCount(config), sockets, 0);
     this.#sayListening(sockets);
-    this.#log.info(`serving ${hosts(config)}`, { workers: workerCount(config) });
     await this.#serveControl();
+    this.#log.info(`serving ${hosts(config)}`, { workers: workerCount(config) });
     this.#watchFiles();
     this.#timers.push(
       setInterval(() => this.#rotateTickets(), ticketRotationMs),
