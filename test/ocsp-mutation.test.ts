@@ -6,7 +6,8 @@ import { encodeRequest, parseRequest } from '../src/ocsp/request.ts';
 import { parseResponse } from '../src/ocsp/response.ts';
 import type { Staple } from '../src/ocsp/verify.ts';
 import { certIdFor } from '../src/ocsp/cert-id.ts';
-import { accept, at, basicResponseOf, DAY, entryFor, refusal, respond, scene, seeded, tlv } from './support/ocsp-material.ts';
+import { accept, at, basicResponseOf, DAY, entryFor, refusal, respond, scene, tlv } from './support/ocsp-material.ts';
+import { seeded } from './support/random.ts';
 
 const material = await scene();
 const { ca, delegate, leaf, subject } = material;

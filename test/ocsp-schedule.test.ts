@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { nextRefresh, retryDelay } from '../src/ocsp/schedule.ts';
-import { DAY, HOUR, MINUTE, NOW, seeded, SECOND } from './support/ocsp-material.ts';
+import { DAY, HOUR, MINUTE, NOW, SECOND } from './support/ocsp-material.ts';
+import { seeded } from './support/random.ts';
 
 const middle = (): number => 0.5;
 

@@ -1,8 +1,7 @@
 import { STATUS_CODES } from 'node:http';
-import { fieldsFromRaw, valuesOf, type Field } from '../proxy/headers.ts';
+import { fieldsFromRaw, valuesOf, type Field, TOKEN } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const UNSENDABLE = /[^\t\x20-\x7e\x80-\xff]/;
 
 /** Whether node:http would write a field instead of throwing. */

@@ -4,7 +4,7 @@ import type { ServableStaple } from '../snapshot.ts';
 import type { OcspSubject } from './cert-id.ts';
 import type { Clock } from './clock.ts';
 import { OcspRefusal } from './refusal.ts';
-import { type AcceptancePolicy, acceptResponse, type Staple } from './verify.ts';
+import { type AcceptancePolicy, acceptResponse, type Staple, timeText } from './verify.ts';
 
 interface HeldStapleOptions {
   /** Of the certificate, in log lines. */
@@ -59,7 +59,7 @@ export class HeldStaple {
   judge(der: Buffer, nonce?: Buffer): Staple {
     const staple = this.#verify(der, nonce);
     if (this.#isNews(staple)) return staple;
-    throw new OcspRefusal('superseded', `the response of ${isoTime(staple.thisUpdate)} is older than the one that is held already`);
+    throw new OcspRefusal('superseded', `the response of ${timeText(staple.thisUpdate)} is older than the one that is held already`);
   }
 
   #verify(der: Buffer, nonce: Buffer | undefined): Staple {
@@ -104,7 +104,7 @@ export class HeldStaple {
   #warn({ certStatus, revocation, warnings, signer }: Staple): void {
     const { name, log } = this.#options;
     if (certStatus === 'revoked') {
-      const since = revocation === undefined ? '' : ` since ${isoTime(revocation.time)}`;
+      const since = revocation === undefined ? '' : ` since ${timeText(revocation.time)}`;
       log.error(`${name} is revoked${since}: replace the certificate`, { certificate: name, code: 'status_revoked' });
     }
     for (const code of warnings) {
@@ -132,8 +132,4 @@ export function isSameStaple(a: ServableStaple | undefined, b: ServableStaple | 
 /** A little before the end: clients' clocks differ, and a handshake takes time. */
 function endOfService({ thisUpdate, validUntil }: Staple): number {
   return validUntil - Math.min(minute, (validUntil - thisUpdate) / 100);
-}
-
-function isoTime(time: number): string {
-  return new Date(time).toISOString();
 }

@@ -152,6 +152,6 @@ function revocationText(revocation: Revocation | undefined): string {
   return revocation === undefined ? '' : `since ${timeText(revocation.time)}, reason ${revocation.reason ?? 'not given'}`;
 }
 
-function timeText(time: number): string {
+export function timeText(time: number): string {
   return new Date(time).toISOString();
 }

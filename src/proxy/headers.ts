@@ -1,6 +1,9 @@
 /** One field line as it stood on the wire: order, case and repetition are the sender's. */
 export type Field = readonly [name: string, value: string];
 
+/** What names of fields and methods are made of (RFC 9110, 5.6.2). */
+export const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
 /** RFC 9110, 7.6.1, and the two fields that older clients and HTTP/2 upgrades use hop by hop. */
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'http2-settings']);
 

@@ -1,5 +1,5 @@
 import { ProxyError } from './proxy-error.ts';
-import { fieldsFromRaw, tokensOf, valuesOf, type Field } from './headers.ts';
+import { fieldsFromRaw, TOKEN, tokensOf, valuesOf, type Field } from './headers.ts';
 
 /** How the body is delimited: not at all, in chunks, or by its length in bytes. */
 export type Framing = 'none' | 'chunked' | number;
@@ -27,7 +27,6 @@ export interface RequestHead {
 export const MAX_FIELDS = 100;
 export const MAX_TARGET = 8192;
 
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/;
 /** RFC 3986, 3.2.2 without userinfo; RFC 9110 forbids an empty host for http. A comma would be two Host fields joined. */
 const AUTHORITY = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?$/;

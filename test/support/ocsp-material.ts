@@ -125,14 +125,3 @@ export function resigned(der: Buffer, key: KeyObject, edit: (tbsResponseData: De
   const tbsResponseData = edit(basicResponseOf(der).children[0] as DerNode);
   return reassembled(der, { tbsResponseData, signature: sign('sha256', tbsResponseData, key) });
 }
-
-/** Numbers in [0, 1) that are the same in every run (mulberry32). */
-export function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
