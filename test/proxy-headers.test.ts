@@ -1,12 +1,20 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { forwardedFields } from '../src/proxy/forwarded.ts';
-import { requestFields, responseFields, trailerFields, type Field } from '../src/proxy/headers.ts';
+import { type Origin, forwardedFields as forwardedOf } from '../src/proxy/forwarded.ts';
+import * as rules from '../src/proxy/headers.ts';
 
-const names = (fields: readonly Field[]): string[] => fields.map(([name]) => name);
+type Pair = readonly [name: string, value: string];
+const listOf = (pairs: readonly Pair[]): rules.Field[] => pairs.map(([name, value]) => rules.field(name, value));
+const pairsOf = (fields: readonly rules.Field[]): Pair[] => fields.map(({ name, value }) => [name, value]);
+const names = (pairs: readonly Pair[]): string[] => pairs.map(([name]) => name);
+
+const requestFields = (pairs: readonly Pair[], upgrade: boolean): Pair[] => pairsOf(rules.requestFields(listOf(pairs), upgrade));
+const responseFields = (status: number, pairs: readonly Pair[]): Pair[] => pairsOf(rules.responseFields(status, listOf(pairs)));
+const trailerFields = (request: readonly Pair[], trailers: readonly Pair[]): Pair[] => pairsOf(rules.trailerFields(listOf(request), listOf(trailers)));
+const forwardedFields = (pairs: readonly Pair[], origin: Origin, trusted: boolean): Pair[] => pairsOf(forwardedOf(listOf(pairs), origin, trusted));
 
 test('order, case and repetition of end-to-end fields are kept', () => {
-  const fields: Field[] = [
+  const fields: Pair[] = [
     ['X-b', '1'],
     ['x-A', '2'],
     ['X-B', '3'],
@@ -18,13 +26,13 @@ test('order, case and repetition of end-to-end fields are kept', () => {
 });
 
 test('fields of one connection stop here', () => {
-  const hops = ['Connection', 'Keep-Alive', 'Proxy-Connection', 'TE', 'Trailer', 'Upgrade', 'HTTP2-Settings'].map((name): Field => [name, 'x']);
+  const hops = ['Connection', 'Keep-Alive', 'Proxy-Connection', 'TE', 'Trailer', 'Upgrade', 'HTTP2-Settings'].map((name): Pair => [name, 'x']);
   assert.deepEqual(requestFields([...hops, ['A', '1']], false), [['A', '1']]);
   assert.deepEqual(responseFields(200, [...hops, ['Transfer-Encoding', 'chunked'], ['A', '1']]), [['A', '1']]);
 });
 
 test('Connection takes away what it lists, but never the framing or Host', () => {
-  const fields: Field[] = [
+  const fields: Pair[] = [
     ['Connection', 'close, x-secret , Content-Length'],
     ['connection', 'HOST, transfer-encoding'],
     ['X-Secret', '1'],
@@ -58,7 +66,7 @@ test('Expect and Proxy are not passed on', () => {
 });
 
 test('a WebSocket handshake gets its own Connection and Upgrade', () => {
-  const fields: Field[] = [
+  const fields: Pair[] = [
     ['Connection', 'Upgrade, X-Gone'],
     ['Upgrade', 'WebSocket'],
     ['X-Gone', '1'],
@@ -83,7 +91,7 @@ test('a 204 has no Content-Length', () => {
 });
 
 test('trailers pass only to who asked, and never fields that matter before the body', () => {
-  const trailers: Field[] = [
+  const trailers: Pair[] = [
     ['X-Sum', '1'],
     ['Content-Length', '2'],
     ['Set-Cookie', 'a'],
@@ -94,7 +102,7 @@ test('trailers pass only to who asked, and never fields that matter before the b
 });
 
 const origin = { clientAddress: '192.0.2.7', protocol: 'https' as const, port: 443, authority: 'A.test:443' };
-const ours: Field[] = [
+const ours: Pair[] = [
   ['X-Forwarded-For', '192.0.2.7'],
   ['X-Forwarded-Proto', 'https'],
   ['X-Forwarded-Host', 'A.test:443'],
@@ -104,7 +112,7 @@ const ours: Field[] = [
 test("a stranger's claims about the client are removed in every spelling", () => {
   const claims = `X-Forwarded-For x_forwarded_for X-Forwarded_Host X-Forwarded-Anything Forwarded X-Real-IP X_Real_IP
     Client-Cert Client_Cert_Chain X-SSL-Client-Verify SSL_CLIENT_S_DN`.split(/\s+/);
-  const fields = claims.map((name): Field => [name, '127.0.0.1']);
+  const fields = claims.map((name): Pair => [name, '127.0.0.1']);
   assert.deepEqual(forwardedFields([...fields, ['A', '1']], origin, false), [['A', '1'], ...ours]);
 });
 
@@ -113,7 +121,7 @@ test('a listener without a port does not claim one', () => {
 });
 
 test("a trusted proxy's fields stay, and it is appended to the chain", () => {
-  const theirs: Field[] = [
+  const theirs: Pair[] = [
     ['X-Forwarded-For', '198.51.100.1'],
     ['x-forwarded-for', '198.51.100.2, 198.51.100.3'],
     ['X-Forwarded-Proto', 'http'],

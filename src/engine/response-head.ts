@@ -5,7 +5,7 @@ import { ProxyError } from '../proxy/proxy-error.ts';
 const UNSENDABLE = /[^\t\x20-\x7e\x80-\xff]/;
 
 /** Whether node:http would write a field instead of throwing. */
-export function isSendable([name, value]: Field): boolean {
+export function isSendable({ name, value }: Field): boolean {
   return TOKEN.test(name) && !UNSENDABLE.test(value);
 }
 
@@ -29,7 +29,7 @@ export function parseResponseHead(
   if (switching ? status !== 101 : status < 200 || status > 599) throw bad(`status ${status}`);
   const fields = fieldsFromRaw(raw);
   for (const field of fields) {
-    if (!isSendable(field)) throw bad(`field ${JSON.stringify(field[0].slice(0, 100))}`);
+    if (!isSendable(field)) throw bad(`field ${JSON.stringify(field.name.slice(0, 100))}`);
   }
   const lengths = valuesOf(fields, 'content-length');
   const codings = valuesOf(fields, 'transfer-encoding');

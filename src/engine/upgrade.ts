@@ -1,5 +1,6 @@
 import * as http from 'node:http';
 import type { BackendRequest, BackendResponse } from '../proxy/engine.ts';
+import { rawFromFields } from '../proxy/headers.ts';
 import { attend } from './client-request.ts';
 
 /** Sends a WebSocket handshake (RFC 6455, 4) on a connection of its own. Fails as `Engine` says. */
@@ -10,7 +11,7 @@ export function requestUpgrade(request: BackendRequest): Promise<BackendResponse
     agent: false,
     method,
     path: target,
-    headers: fields.flat(),
+    headers: rawFromFields(fields),
   });
   outgoing.maxHeadersCount = 0;
   return attend(outgoing, request);

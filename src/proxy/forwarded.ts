@@ -1,5 +1,4 @@
-import type { Field } from './headers.ts';
-import { valuesOf } from './headers.ts';
+import { field, valuesOf, type Field } from './headers.ts';
 
 /** What the backend is told about the connection that it does not see. */
 export interface Origin {
@@ -15,12 +14,10 @@ export interface Origin {
  * Fields by which proxies vouch for a client; from a stranger they are claims. CGI and WSGI make no difference between
  * `-` and `_`, so neither spelling may pass. RFC 7239, RFC 9440, and what Apache and nginx setups commonly use.
  */
-function vouches(name: string): boolean {
-  const key = name.toLowerCase().replaceAll('_', '-');
-  return (
-    ['forwarded', 'x-real-ip', 'client-cert', 'client-cert-chain'].includes(key) ||
-    ['x-forwarded-', 'x-ssl-client-', 'ssl-client-'].some((prefix) => key.startsWith(prefix))
-  );
+const VOUCHING = /^(?:forwarded|x-real-ip|client-cert|client-cert-chain|x-forwarded-.*|x-ssl-client-.*|ssl-client-.*)$/;
+
+function vouches(key: string): boolean {
+  return VOUCHING.test(key.includes('_') ? key.replaceAll('_', '-') : key);
 }
 
 /**
@@ -29,12 +26,11 @@ function vouches(name: string): boolean {
  */
 export function forwardedFields(fields: readonly Field[], origin: Origin, trusted: boolean): Field[] {
   const chain = trusted ? valuesOf(fields, 'x-forwarded-for') : [];
-  const kept = fields.filter(([name]) => !vouches(name) || (trusted && !name.includes('_') && name.toLowerCase() !== 'x-forwarded-for'));
-  const ours: Field[] = [
-    ['X-Forwarded-Proto', origin.protocol],
-    ['X-Forwarded-Host', origin.authority],
-    ...(origin.port === 0 ? [] : [['X-Forwarded-Port', String(origin.port)] as const]),
-  ];
-  const missing = ours.filter(([name]) => valuesOf(kept, name.toLowerCase()).length === 0);
-  return [...kept, ['X-Forwarded-For', [...chain, origin.clientAddress].join(', ')], ...missing];
+  const kept = fields.filter(({ key }) => !vouches(key) || (trusted && !key.includes('_') && key !== 'x-forwarded-for'));
+  const theirs = trusted ? new Set(kept.map(({ key }) => key)) : undefined;
+  kept.push(field('X-Forwarded-For', [...chain, origin.clientAddress].join(', ')));
+  if (!theirs?.has('x-forwarded-proto')) kept.push(field('X-Forwarded-Proto', origin.protocol));
+  if (!theirs?.has('x-forwarded-host')) kept.push(field('X-Forwarded-Host', origin.authority));
+  if (origin.port !== 0 && !theirs?.has('x-forwarded-port')) kept.push(field('X-Forwarded-Port', String(origin.port)));
+  return kept;
 }

@@ -7,7 +7,7 @@ import { challengeToken, readChallenge } from './acme-challenge.ts';
 import { dispatch } from './dispatch.ts';
 import type { BackendResponse, Engine } from './engine.ts';
 import { forwardedFields } from './forwarded.ts';
-import { requestFields, responseFields, type Field } from './headers.ts';
+import { field, rawFromFields, requestFields, responseFields, type Field } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 import { httpsPort, redirectLocation } from './redirect.ts';
 import { relay } from './relay.ts';
@@ -111,14 +111,13 @@ export class Handler {
     const site = connection.protocol === 'https' ? router.chosen(connection.virtualHost, head.host) : siteOf(router, head);
     // RFC 9110, 7.6.2: whoever gets Max-Forwards: 0 answers instead of forwarding.
     const hops = head.method === 'OPTIONS' ? maxForwards(head.fields) : undefined;
-    if (hops === 0) return respond(res, 200, [['Content-Length', '0']], Buffer.alloc(0));
+    if (hops === 0) return respond(res, 200, [field('Content-Length', '0')], Buffer.alloc(0));
     const route = chooseRoute(site, head.path);
 
     const authority = head.authority ?? site.virtualHost.serverName.replace(/^\*\./, '');
     const origin = { clientAddress: unmapped(connection.clientAddress), protocol: connection.protocol, port: connection.localPort, authority };
-    const hosted: Field[] = head.fields.some(([name]) => name.toLowerCase() === 'host') ? head.fields : [['Host', authority], ...head.fields];
-    const counted =
-      hops === undefined ? hosted : hosted.map(([name, value]): Field => [name, name.toLowerCase() === 'max-forwards' ? String(hops - 1) : value]);
+    const hosted: Field[] = head.fields.some(({ key }) => key === 'host') ? head.fields : [field('Host', authority), ...head.fields];
+    const counted = hops === undefined ? hosted : hosted.map((one) => (one.key === 'max-forwards' ? field(one.name, String(hops - 1)) : one));
     const fields = forwardedFields(requestFields(counted, upgrade !== undefined), origin, served.trusted(connection.clientAddress));
     const request = {
       method: head.method,
@@ -166,24 +165,17 @@ function siteOf(router: Router, head: RequestHead): Site {
 }
 
 function maxForwards(fields: readonly Field[]): number | undefined {
-  const value = fields.find(([name]) => name.toLowerCase() === 'max-forwards')?.[1];
+  const value = fields.find(({ key }) => key === 'max-forwards')?.value;
   return value !== undefined && /^\d{1,9}$/.test(value) ? Number(value) : undefined;
 }
 
 function redirect(res: ServerResponse, location: string): void {
-  const fields: Field[] = [
-    ['Location', location],
-    ['Content-Length', '0'],
-  ];
+  const fields = [field('Location', location), field('Content-Length', '0')];
   respond(res, 308, fields, Buffer.alloc(0));
 }
 
 function respondText(res: ServerResponse, body: Buffer): void {
-  const fields: Field[] = [
-    ['Content-Type', 'text/plain'],
-    ['Content-Length', String(body.length)],
-    ['Cache-Control', 'no-store'],
-  ];
+  const fields = [field('Content-Type', 'text/plain'), field('Content-Length', String(body.length)), field('Cache-Control', 'no-store')];
   respond(res, 200, fields, body);
 }
 
@@ -191,14 +183,11 @@ function respondText(res: ServerResponse, body: Buffer): void {
 function relayInformation(res: ServerResponse, head: RequestHead, status: number, fields: readonly Field[]): void {
   if (head.version === '1.0' || res.headersSent || res.destroyed) return;
   if (status === 100 && head.expectContinue) res.writeContinue();
-  if (status === 103) res.writeInformation(103, responseFields(103, fields).flat());
+  if (status === 103) res.writeInformation(103, rawFromFields(responseFields(103, fields)));
 }
 
 async function switchProtocols({ res }: Exchange, response: BackendResponse, client: Duplex, idle: number, account: Account): Promise<void> {
-  const switching: Field[] = [
-    ['Connection', 'Upgrade'],
-    ['Upgrade', 'websocket'],
-  ];
+  const switching = [field('Connection', 'Upgrade'), field('Upgrade', 'websocket')];
   account.status = 101;
   client.write(headBytes(101, [...responseFields(204, response.fields), ...switching]));
   res.detachSocket(client as Parameters<ServerResponse['detachSocket']>[0]);

@@ -1,8 +1,32 @@
 /** One field line as it stood on the wire: order, case and repetition are the sender's. */
-export type Field = readonly [name: string, value: string];
+export interface Field {
+  readonly name: string;
+  readonly value: string;
+  /** `name` in lower case: what rules compare. */
+  readonly key: string;
+}
 
 /** What names of fields and methods are made of (RFC 9110, 5.6.2). */
 export const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/** What browsers, command-line clients and applications send: looking these up is cheaper than lower-casing them again and again. */
+const COMMON =
+  'Accept Accept-Charset Accept-Encoding Accept-Language Accept-Ranges Access-Control-Allow-Origin Age Allow Alt-Svc Authorization Cache-Control Connection ' +
+  'Content-Disposition Content-Encoding Content-Language Content-Length Content-Location Content-Range Content-Security-Policy Content-Type Cookie DNT Date ' +
+  'ETag Expect Expires Forwarded From Host If-Match If-Modified-Since If-None-Match If-Range If-Unmodified-Since Keep-Alive Last-Modified Link Location ' +
+  'Max-Forwards Origin Permissions-Policy Pragma Priority Proxy-Connection Range Referer Referrer-Policy Retry-After Sec-Fetch-Dest Sec-Fetch-Mode ' +
+  'Sec-Fetch-Site Sec-Fetch-User Server Set-Cookie Strict-Transport-Security TE Trailer Transfer-Encoding Upgrade Upgrade-Insecure-Requests User-Agent Vary ' +
+  'Via WWW-Authenticate X-Content-Type-Options X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Frame-Options X-Powered-By X-Real-IP ' +
+  'X-Request-ID X-Requested-With';
+const KEYS = new Map(COMMON.split(' ').flatMap((name): [string, string][] => [name, name.toLowerCase()].map((spelling) => [spelling, name.toLowerCase()])));
+
+export function keyOf(name: string): string {
+  return KEYS.get(name) ?? name.toLowerCase();
+}
+
+export function field(name: string, value: string): Field {
+  return { name, value, key: keyOf(name) };
+}
 
 /** RFC 9110, 7.6.1, and the two fields that older clients and HTTP/2 upgrades use hop by hop. */
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'http2-settings']);
@@ -24,18 +48,25 @@ const NEVER_TRAILERS = new Set([
 /** Node's flat list → fields. */
 export function fieldsFromRaw(raw: readonly string[]): Field[] {
   const fields: Field[] = [];
-  for (let i = 0; i + 1 < raw.length; i += 2) fields.push([raw[i] ?? '', raw[i + 1] ?? '']);
+  for (let i = 0; i + 1 < raw.length; i += 2) fields.push(field(raw[i] ?? '', raw[i + 1] ?? ''));
   return fields;
 }
 
-/** The values of one field, in order; `name` in lower case. */
-export function valuesOf(fields: readonly Field[], name: string): string[] {
-  return fields.filter(([key]) => key.toLowerCase() === name).map(([, value]) => value);
+/** Fields → Node's flat list. */
+export function rawFromFields(fields: readonly Field[]): string[] {
+  return fields.flatMap(({ name, value }) => [name, value]);
 }
 
-/** The members of a comma-separated list field, in lower case; `name` in lower case. */
-export function tokensOf(fields: readonly Field[], name: string): string[] {
-  const values = valuesOf(fields, name);
+/** The values of one field, in order; `key` in lower case. */
+export function valuesOf(fields: readonly Field[], key: string): string[] {
+  const values: string[] = [];
+  for (const field of fields) if (field.key === key) values.push(field.value);
+  return values;
+}
+
+/** The members of a comma-separated list field, in lower case; `key` in lower case. */
+export function tokensOf(fields: readonly Field[], key: string): string[] {
+  const values = valuesOf(fields, key);
   return values.length === 0
     ? []
     : values
@@ -45,19 +76,21 @@ export function tokensOf(fields: readonly Field[], name: string): string[] {
         .filter((token) => token !== '');
 }
 
-function acceptsTrailers(fields: readonly Field[]): boolean {
-  return tokensOf(fields, 'te').some((token) => token === 'trailers');
+export function acceptsTrailers(fields: readonly Field[]): boolean {
+  return tokensOf(fields, 'te').includes('trailers');
 }
 
 /** Without the fields that belong to one connection; framing fields are `framing`'s decision. */
 function endToEnd(fields: readonly Field[], keepTransferEncoding: boolean): Field[] {
-  const listed = new Set(tokensOf(fields, 'connection'));
-  return fields.filter(([name]) => {
-    const key = name.toLowerCase();
+  const listed = tokensOf(fields, 'connection');
+  return fields.filter(({ key }) => {
     if (key === 'transfer-encoding') return keepTransferEncoding;
-    return !HOP_BY_HOP.has(key) && (NEVER_LISTED.has(key) || !listed.has(key));
+    return !HOP_BY_HOP.has(key) && (listed.length === 0 || NEVER_LISTED.has(key) || !listed.includes(key));
   });
 }
+
+const UPGRADE = [field('Connection', 'Upgrade'), field('Upgrade', 'websocket')];
+const TRAILERS = [field('Connection', 'keep-alive, TE'), field('TE', 'trailers')];
 
 /**
  * The client's fields as the backend gets them, before X-Forwarded-*. Content-Length and Transfer-Encoding stay: the
@@ -65,20 +98,21 @@ function endToEnd(fields: readonly Field[], keepTransferEncoding: boolean): Fiel
  */
 export function requestFields(fields: readonly Field[], upgrade: boolean): Field[] {
   // CGI programs turn a `Proxy` field into HTTP_PROXY (httpoxy, CVE-2016-5385).
-  const kept = endToEnd(fields, true).filter(([name]) => !['expect', 'proxy'].includes(name.toLowerCase()));
-  if (upgrade) return [...kept, ['Connection', 'Upgrade'], ['Upgrade', 'websocket']];
+  const kept = endToEnd(fields, true).filter(({ key }) => key !== 'expect' && key !== 'proxy');
+  if (upgrade) kept.push(...UPGRADE);
   // RFC 9110, 10.1.4: whoever sends TE lists it in Connection.
-  return acceptsTrailers(fields) ? [...kept, ['Connection', 'keep-alive, TE'], ['TE', 'trailers']] : kept;
+  else if (acceptsTrailers(fields)) kept.push(...TRAILERS);
+  return kept;
 }
 
 /** The backend's fields as the client gets them; the front frames the body itself, so Transfer-Encoding goes. */
 export function responseFields(status: number, fields: readonly Field[]): Field[] {
   const kept = endToEnd(fields, false);
   // RFC 9110, 8.6: no Content-Length in a 204.
-  return status === 204 ? kept.filter(([name]) => name.toLowerCase() !== 'content-length') : kept;
+  return status === 204 ? kept.filter(({ key }) => key !== 'content-length') : kept;
 }
 
 /** The fields behind a chunked body that may be passed on to a client with these request fields. */
 export function trailerFields(request: readonly Field[], trailers: readonly Field[]): Field[] {
-  return acceptsTrailers(request) ? trailers.filter(([name]) => !NEVER_TRAILERS.has(name.toLowerCase())) : [];
+  return acceptsTrailers(request) ? trailers.filter(({ key }) => !NEVER_TRAILERS.has(key)) : [];
 }

@@ -6,6 +6,7 @@ import type { Log } from '../log.ts';
 import type { Engine } from './engine.ts';
 import { Handler, type Connection } from './handler.ts';
 import { drain, linger } from './leftovers.ts';
+import { field } from './headers.ts';
 import { ProxyError, type ProxyErrorCode } from './proxy-error.ts';
 import { parseRequestHead } from './request-head.ts';
 import { headBytes, page } from './respond.ts';
@@ -235,7 +236,7 @@ export class HttpFront {
       return;
     }
     const { fields, body } = page(refusal.status, undefined);
-    socket.write(Buffer.concat([headBytes(refusal.status, [...fields, ['Connection', 'close']]), body]));
+    socket.write(Buffer.concat([headBytes(refusal.status, [...fields, field('Connection', 'close')]), body]));
     if (state.pending > 0) socket.destroySoon();
     else linger(socket);
   }

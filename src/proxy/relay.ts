@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import type { BackendResponse } from './engine.ts';
-import { responseFields, trailerFields, type Field } from './headers.ts';
+import { field, rawFromFields, responseFields, trailerFields } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 import type { RequestHead } from './request-head.ts';
 
@@ -42,14 +42,14 @@ export async function relay(response: BackendResponse, res: ServerResponse, { he
   });
   body.once('end', () => {
     const trailers = trailerFields(head.fields, response.trailers());
-    if (trailers.length > 0) res.addTrailers(trailers.map(([name, value]): [string, string] => [name, value]));
+    if (trailers.length > 0) res.addTrailers(trailers.map(({ name, value }): [string, string] => [name, value]));
   });
 
   // A client of HTTP/1.0 does not know chunks (RFC 9112, 7), though Node would send them if it said `TE: chunked`.
   if (head.version === '1.0') res.useChunkedEncodingByDefault = false;
-  const closing: Field[] = close ? [['Connection', 'close']] : [];
+  const closing = close ? [field('Connection', 'close')] : [];
   try {
-    res.writeHead(response.status, response.reason, [...responseFields(response.status, response.fields), ...closing].flat());
+    res.writeHead(response.status, response.reason, rawFromFields([...responseFields(response.status, response.fields), ...closing]));
     // Waiting for a body that comes later (server-sent events) must not hold the head back.
     // flushHeaders() would turn bytes beyond ASCII into UTF-8.
     if (body.readableLength === 0) res.write(Buffer.alloc(0));

@@ -41,7 +41,7 @@ export function parseRequestHead(method: string, rawTarget: string, version: str
   if (rawTarget.length > MAX_TARGET) throw new ProxyError('target_too_long', `request target of ${rawTarget.length} bytes`);
   if (rawHeaders.length > 2 * MAX_FIELDS) throw new ProxyError('head_too_large', `${rawHeaders.length / 2} fields in a request head`);
   const fields = fieldsFromRaw(rawHeaders);
-  for (const [name, value] of fields) {
+  for (const { name, value } of fields) {
     if (!TOKEN.test(name) || CONTROL.test(value)) throw new ProxyError('bad_field', `malformed field ${JSON.stringify(name)}`);
   }
   if (method === 'CONNECT' || method === 'TRACE') throw new ProxyError('method_not_allowed', `method ${method}`);

@@ -1,5 +1,5 @@
 import { STATUS_CODES, type ServerResponse } from 'node:http';
-import type { Field } from './headers.ts';
+import { field, rawFromFields, type Field } from './headers.ts';
 import type { ProxyError } from './proxy-error.ts';
 
 /** What a client is told; nothing about backends, addresses or settings. */
@@ -30,9 +30,9 @@ export function page(status: number, accept: string | undefined): { fields: Fiel
     : `${title}\n${explanation}\n`;
   return {
     fields: [
-      ['Content-Type', html ? 'text/html; charset=utf-8' : 'text/plain; charset=utf-8'],
-      ['Content-Length', String(Buffer.byteLength(body))],
-      ['Cache-Control', 'no-store'],
+      field('Content-Type', html ? 'text/html; charset=utf-8' : 'text/plain; charset=utf-8'),
+      field('Content-Length', String(Buffer.byteLength(body))),
+      field('Cache-Control', 'no-store'),
     ],
     body: Buffer.from(body),
   };
@@ -40,19 +40,19 @@ export function page(status: number, accept: string | undefined): { fields: Fiel
 
 /** A head for a connection that node:http has let go of. */
 export function headBytes(status: number, fields: readonly Field[]): Buffer {
-  const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, ...fields.map(([name, value]) => `${name}: ${value}`)];
+  const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, ...fields.map(({ name, value }) => `${name}: ${value}`)];
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
 }
 
 /** Answers with fields and a body that are complete. */
 export function respond(res: ServerResponse, status: number, fields: readonly Field[], body: Buffer): void {
-  res.writeHead(status, STATUS_CODES[status] ?? '', fields.flat());
+  res.writeHead(status, STATUS_CODES[status] ?? '', rawFromFields(fields));
   res.end(body);
 }
 
 /** Answers with the page of a refusal; `close` ends the connection after it. */
 export function refuse(res: ServerResponse, error: ProxyError, accept: string | undefined, close: boolean): void {
   const { fields, body } = page(error.status, accept);
-  const allow: Field[] = error.code === 'method_not_allowed' ? [['Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS']] : [];
-  respond(res, error.status, [...fields, ...allow, ...(close ? [['Connection', 'close'] as const] : [])], body);
+  const allow: Field[] = error.code === 'method_not_allowed' ? [field('Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS')] : [];
+  respond(res, error.status, [...fields, ...allow, ...(close ? [field('Connection', 'close')] : [])], body);
 }
