@@ -1,8 +1,11 @@
 #!/bin/sh
-# Installs the Debian packages whose programs the tests drive. Needs root; does nothing when all are there.
+# Installs the Debian packages whose programs the tests drive; with the argument "bench" also the peers and the client of
+# `npm run bench`. Needs root; does nothing when all are there.
 set -eu
+pairs='openssl:openssl curl:curl gnutls-cli:gnutls-bin nginx:nginx-light systemd-analyze:systemd cfssl:golang-cfssl chromium:chromium'
+[ "${1-}" != bench ] || pairs="$pairs haproxy:haproxy hitch:hitch caddy:caddy apache2:apache2 h2load:nghttp2-client"
 missing=
-for pair in openssl:openssl curl:curl gnutls-cli:gnutls-bin nginx:nginx-light systemd-analyze:systemd cfssl:golang-cfssl chromium:chromium; do
+for pair in $pairs; do
   PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 [ -n "$missing" ] || exit 0

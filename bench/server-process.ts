@@ -1,0 +1,89 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import * as net from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type CpuTimes, cpuTimes, proportionalBytes } from './process-tree.ts';
+
+export interface Command {
+  argv: readonly string[];
+  env?: NodeJS.ProcessEnv;
+}
+
+/** A port of loopback where nothing listens. */
+export async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** A server in the foreground, with everything it forks. */
+export class ServerProcess implements AsyncDisposable {
+  readonly port: number;
+  /** Milliseconds from its start to the first connection that it accepted. */
+  readonly acceptsAfter: number;
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<unknown>;
+
+  private constructor(child: ChildProcess, port: number, ended: Promise<unknown>, acceptsAfter: number) {
+    this.#child = child;
+    this.#ended = ended;
+    this.port = port;
+    this.acceptsAfter = acceptsAfter;
+  }
+
+  /**
+   * Resolves when the port accepts connections.
+   * @throws Error with what it said, when it ends or does not accept within `patience` ms
+   */
+  static async start({ argv, env }: Command, port: number, patience = 20_000): Promise<ServerProcess> {
+    const [program = '', ...args] = argv;
+    const started = performance.now();
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin`, ...env } });
+    const ended = once(child, 'close').catch((error: Error) => error);
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-4_000)));
+    let isOver = false;
+    void ended.then(() => (isOver = true));
+    while (!(await accepts(port))) {
+      if (isOver || performance.now() - started > patience) {
+        child.kill('SIGKILL');
+        throw new Error(`${argv.join(' ')}: ${isOver ? 'ended' : 'does not accept connections'}\n${said}`);
+      }
+      await delay(10);
+    }
+    return new ServerProcess(child, port, ended, performance.now() - started);
+  }
+
+  cpuTimes(): CpuTimes {
+    return cpuTimes(this.#child.pid!);
+  }
+
+  memory(): number {
+    return proportionalBytes(this.#child.pid!);
+  }
+
+  async stop(): Promise<void> {
+    this.#child.kill('SIGTERM');
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), 5_000);
+    await this.#ended;
+    clearTimeout(timer);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect({ port, host: '127.0.0.1' });
+    socket.on('error', () => resolve(false));
+    socket.on('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
+}
