@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import type { ClientHello } from '../src/tls/client-hello.ts';
-import { canVerify, chooseIdentity, type SigningKey } from '../src/tls/key-choice.ts';
+import { canVerify as canVerifyUnder, chooseIdentity, ecdsaSuites, type SigningKey } from '../src/tls/key-choice.ts';
+import { ecdsaSuitesIn } from '../src/tls/policy.ts';
 
 const tls13: ClientHello = {
   serverName: undefined,
@@ -14,6 +15,9 @@ const tls13: ClientHello = {
 };
 const tls12: ClientHello = { ...tls13, versions: [0x0303], cipherSuites: [0xc02b, 0xc02f] };
 const tls10: ClientHello = { ...tls13, versions: [0x0301], cipherSuites: [0xc00a, 0xc014], signatureAlgorithms: undefined };
+
+const terms = (highestVersion: number, suites: Iterable<number> = Object.values(ecdsaSuites)) => ({ highestVersion, ecdsaSuites: () => new Set(suites) });
+const canVerify = (hello: ClientHello, key: SigningKey, highestVersion: number) => canVerifyUnder(hello, key, terms(highestVersion));
 
 test('TLS 1.3 goes by signature schemes alone, each ECDSA curve its own', () => {
   assert.ok(canVerify(tls13, 'prime256v1', 0x0304) && canVerify(tls13, 'rsa', 0x0304));
@@ -40,9 +44,28 @@ test('TLS 1.0 goes by suites and curves', () => {
 
 test('ECDSA before RSA; RSA when nothing fits; order of configuration does not matter', () => {
   const identities: { signingKey: SigningKey }[] = [{ signingKey: 'rsa' }, { signingKey: 'prime256v1' }];
-  const chosen = (hello: ClientHello) => chooseIdentity(hello, identities, 0x0304)?.signingKey;
+  const chosen = (hello: ClientHello) => chooseIdentity(hello, identities, terms(0x0304))?.signingKey;
   assert.equal(chosen(tls13), 'prime256v1');
   assert.equal(chosen({ ...tls13, signatureAlgorithms: [0x0804] }), 'rsa');
   assert.equal(chosen({ ...tls13, signatureAlgorithms: [] }), 'rsa');
-  assert.equal(chooseIdentity(tls13, [], 0x0304), undefined);
+  assert.equal(chooseIdentity(tls13, [], terms(0x0304)), undefined);
+});
+
+test('an ECDSA suite counts where the virtual host has it too; TLS 1.3 has no such suites', () => {
+  const identities: { signingKey: SigningKey }[] = [{ signingKey: 'prime256v1' }, { signingKey: 'rsa' }];
+  const chosen = (hello: ClientHello, suites: number[]) => chooseIdentity(hello, identities, terms(0x0304, suites))?.signingKey;
+  assert.equal(chosen(tls12, [0xc02b]), 'prime256v1');
+  assert.equal(chosen(tls12, [0xc02c]), 'rsa');
+  assert.equal(chosen(tls12, []), 'rsa');
+  assert.equal(chosen(tls13, []), 'prime256v1');
+});
+
+test('the ECDSA suites of a cipher list, as OpenSSL reads it', () => {
+  const suites = (ciphers: string) => [...ecdsaSuitesIn(ciphers)].toSorted();
+  assert.deepEqual(suites('ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-SHA'), [0xc009]);
+  assert.deepEqual(suites('ECDHE+AESGCM'), [0xc02b, 0xc02c]);
+  assert.deepEqual(suites('TLS_AES_128_GCM_SHA256:ECDHE+AESGCM:ECDHE+CHACHA20:!AES256:@SECLEVEL=0'), [0xc02b, 0xcca9]);
+  assert.deepEqual(suites('HIGH:!aECDSA'), []);
+  assert.deepEqual(suites('TLS_AES_128_GCM_SHA256'), []);
+  assert.deepEqual(suites('ALL'), Object.values(ecdsaSuites).toSorted());
 });

@@ -20,33 +20,46 @@ const rsaSchemes12 = [...schemes.rsa, 0x0401, 0x0501, 0x0601, 0x0201];
 const ecdsaSchemes12 = [0x0403, 0x0503, 0x0603, 0x0203];
 const curveGroups: Partial<Record<SigningKey, number>> = { prime256v1: 23, secp384r1: 24, secp521r1: 25 };
 
-/** Cipher suites that authenticate the server with ECDSA or EdDSA (RFC 8422, 5289, 7905, 8422 5.10), TLS 1.2 and below. */
-function isEcdsaSuite(suite: number): boolean {
-  return (
-    suite === 0xc009 ||
-    suite === 0xc00a ||
-    suite === 0xc023 ||
-    suite === 0xc024 ||
-    suite === 0xc02b ||
-    suite === 0xc02c ||
-    suite === 0xcca9 ||
-    (suite >= 0xc0ac && suite <= 0xc0af)
-  );
+/**
+ * The cipher suites of TLS 1.2 and below that authenticate the server with ECDSA or EdDSA, under OpenSSL's names
+ * (RFC 8422, 5289, 7251, 7905).
+ */
+export const ecdsaSuites: Record<string, number> = {
+  'ECDHE-ECDSA-AES128-SHA': 0xc009,
+  'ECDHE-ECDSA-AES256-SHA': 0xc00a,
+  'ECDHE-ECDSA-AES128-SHA256': 0xc023,
+  'ECDHE-ECDSA-AES256-SHA384': 0xc024,
+  'ECDHE-ECDSA-AES128-GCM-SHA256': 0xc02b,
+  'ECDHE-ECDSA-AES256-GCM-SHA384': 0xc02c,
+  'ECDHE-ECDSA-AES128-CCM': 0xc0ac,
+  'ECDHE-ECDSA-AES256-CCM': 0xc0ad,
+  'ECDHE-ECDSA-AES128-CCM8': 0xc0ae,
+  'ECDHE-ECDSA-AES256-CCM8': 0xc0af,
+  'ECDHE-ECDSA-CHACHA20-POLY1305': 0xcca9,
+};
+const everyEcdsaSuite = new Set(Object.values(ecdsaSuites));
+
+/** What the virtual host takes part in. */
+export interface Terms {
+  /** 0x0304 for TLS 1.3. */
+  highestVersion: number;
+  /** Those of `ecdsaSuites` that its cipher list holds. */
+  ecdsaSuites: () => ReadonlySet<number>;
 }
 
 /**
  * Whether the client can verify a handshake signed with this kind of key, at the version the two sides will negotiate.
- * @param highestVersion the highest version that the virtual host allows, 0x0304 for TLS 1.3
  */
-export function canVerify(hello: ClientHello, key: SigningKey, highestVersion: number): boolean {
+export function canVerify(hello: ClientHello, key: SigningKey, { highestVersion, ecdsaSuites }: Terms): boolean {
   const offered = hello.signatureAlgorithms;
   const accepts = (accepted: number[]) => offered?.some((scheme) => accepted.includes(scheme)) ?? false;
   if (highestVersion >= 0x0304 && hello.versions.includes(0x0304)) return accepts(schemes[key]);
 
   const signs12 = hello.versions.includes(0x0303) && highestVersion >= 0x0303;
   if (key === 'rsa')
-    return hello.cipherSuites.some((suite) => suite < 0xff00 && !isEcdsaSuite(suite)) && (!signs12 || offered === undefined || accepts(rsaSchemes12));
-  if (!hello.cipherSuites.some(isEcdsaSuite)) return false;
+    return hello.cipherSuites.some((suite) => suite < 0xff00 && !everyEcdsaSuite.has(suite)) && (!signs12 || offered === undefined || accepts(rsaSchemes12));
+  const suites = ecdsaSuites();
+  if (!hello.cipherSuites.some((suite) => suites.has(suite))) return false;
   const group = curveGroups[key];
   if (group === undefined) return signs12 && accepts(schemes[key]); // EdDSA exists from TLS 1.2 on
   return (hello.groups.length === 0 || hello.groups.includes(group)) && (!signs12 || offered === undefined || accepts(ecdsaSchemes12));
@@ -59,8 +72,8 @@ const preference: SigningKey[] = ['prime256v1', 'ed25519', 'secp384r1', 'secp521
  * The identity a client should get: the preferred one among those it can verify. When it can verify none, the last
  * in order of preference, with which the TLS library refuses the handshake in the proper words.
  */
-export function chooseIdentity<T extends { signingKey: SigningKey }>(hello: ClientHello, identities: readonly T[], highestVersion: number): T | undefined {
+export function chooseIdentity<T extends { signingKey: SigningKey }>(hello: ClientHello, identities: readonly T[], terms: Terms): T | undefined {
   if (identities.length < 2) return identities[0];
   const ordered = identities.toSorted((a, b) => preference.indexOf(a.signingKey) - preference.indexOf(b.signingKey));
-  return ordered.find(({ signingKey }) => canVerify(hello, signingKey, highestVersion)) ?? ordered.at(-1);
+  return ordered.find(({ signingKey }) => canVerify(hello, signingKey, terms)) ?? ordered.at(-1);
 }

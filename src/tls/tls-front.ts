@@ -7,9 +7,9 @@ import type { Log } from '../log.ts';
 import type { Identity, ServableStaple, Snapshot } from '../snapshot.ts';
 import { Alert, TlsAlert } from './alert.ts';
 import { readClientHello, type ClientHello } from './client-hello.ts';
-import { chooseIdentity, type SigningKey } from './key-choice.ts';
+import { chooseIdentity, type SigningKey, type Terms } from './key-choice.ts';
 import type { Accepted, Peer } from './listener.ts';
-import { protocolOptions } from './policy.ts';
+import { ecdsaSuitesIn, protocolOptions } from './policy.ts';
 import { readPrefix } from './read-prefix.ts';
 import { createSecureServer, ticketKeys } from './secure-server.ts';
 
@@ -26,7 +26,7 @@ const versionNumbers = { TLSv1: 0x0301, 'TLSv1.1': 0x0302, 'TLSv1.2': 0x0303, 'T
 
 interface Site {
   virtualHost: VirtualHost;
-  highestVersion: number;
+  terms: Terms;
   identities: ChoosableIdentity[];
 }
 
@@ -80,9 +80,16 @@ export class TlsFront {
   /** Serves new connections from this snapshot; those already open go on. */
   update({ config, identities, clientAuthorities, ticketSecret }: Snapshot): void {
     const byVirtualHost = Map.groupBy(identities, ({ virtualHost }) => virtualHost);
+    const known = new Map<string, ReadonlySet<number>>();
+    const suitesIn = (ciphers: string) => {
+      const suites = known.get(ciphers) ?? ecdsaSuitesIn(ciphers);
+      known.set(ciphers, suites);
+      return suites;
+    };
     const sites = config.virtualHosts.map((virtualHost): Site => {
       const own = (byVirtualHost.get(virtualHost.serverName) ?? []).map((identity) => new ChoosableIdentity(identity));
-      return { virtualHost, highestVersion: versionNumbers[protocolOptions(virtualHost.tls).maxVersion], identities: own };
+      const { maxVersion, ciphers } = protocolOptions(virtualHost.tls);
+      return { virtualHost, terms: { highestVersion: versionNumbers[maxVersion], ecdsaSuites: () => suitesIn(ciphers) }, identities: own };
     });
     this.#sites = new ServerNames(
       sites.map((site) => ({ names: [site.virtualHost.serverName, ...site.virtualHost.aliases], isDefault: site.virtualHost.default, value: site })),
@@ -132,7 +139,7 @@ export class TlsFront {
       const asked = hello.serverName === undefined ? 'no server name' : `the unknown name ${hello.serverName}`;
       throw new TlsAlert(Alert.unrecognizedName, 'unrecognized_name', `${asked} was asked for, and no virtual host is the default`);
     }
-    const chosen = chooseIdentity(hello, site.identities, site.highestVersion);
+    const chosen = chooseIdentity(hello, site.identities, site.terms);
     if (!chosen) throw new TlsAlert(Alert.handshakeFailure, 'no_certificate', `virtual host ${site.virtualHost.serverName} has no usable certificate`);
     return { site, server: this.#serverFor(site.virtualHost, chosen.identity) };
   }
