@@ -83,26 +83,17 @@ export const gnutls: Client = async ({ port, ca, folder }, name, options) => {
   };
 };
 
-/** curl prints an alert's name as OpenSSL's error texts have it. */
-const alertNames: Record<string, number> = {
-  'handshake failure': 40,
-  'protocol version': 70,
-  'internal error': 80,
-  'unrecognized name': 112,
-  'certificate required': 116,
-};
-
 /** `curl --cert-status`, which itself demands a good response about the certificate that was served. */
 export const curl: Client = async ({ port, ca }, name, options) => {
   const args = ['--resolve', `${name}:${port}:127.0.0.1`, '--noproxy', '*', '--cacert', ca, '--cert-status', '-sv', '-o', '/dev/null', '-w', '%{certs}'];
   const { code, stdout, stderr } = await execute('curl', [...args, ...options, `https://${name}:${port}/`]);
-  const alert = /\balert ([a-z ]+)$/m.exec(stderr)?.[1];
+  const alert = /\(IN\), TLS alert, .*\((\d+)\)/.exec(stderr)?.[1]; // level and description in one number
   const serial = code === 0 ? serialOf(oneCertificate.exec(stdout)?.[0]) : undefined;
   return {
     version: /SSL connection using (TLS\S+)/.exec(stderr)?.[1]?.replace('v1.0', 'v1'),
     serial,
     staple: serial,
-    alert: alert === undefined ? undefined : (alertNames[alert] ?? Number.NaN),
+    alert: alert === undefined || Number(alert) >> 8 !== 2 ? undefined : Number(alert) & 0xff,
     answered: stderr.includes('< HTTP/1.1 200 '),
     said: stdout + stderr,
   };
