@@ -62,7 +62,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
       certificates: [],
       tls: top.tls,
       ocsp,
-      engine: 'http-proxy',
+      engine: 'native',
       routes: [{ path: '/', backends: [{ name: 'http://127.0.0.1:8080', host: '127.0.0.1', port: 8080 }], balance: 'round_robin', stripPrefix: false }],
     },
   ]);

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import test, { type TestContext } from 'node:test';
-import { RawBackend, messages } from './support/backend.ts';
+import type { TestContext } from 'node:test';
+import { RawBackend } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
-import { startFront, type RawClient, type TestFront } from './support/front.ts';
+import { both, startFront, type RawClient, type TestFront } from './support/front.ts';
 
-const limit = { timeout: 10_000 };
 const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n';
 
 function handshake(fields = 'Connection: Upgrade\r\nUpgrade: websocket\r\n', line = 'GET /ws HTTP/1.1'): string {
@@ -22,9 +21,14 @@ function echoing(): RawBackend {
   });
 }
 
-async function tunnel(t: TestContext, backend: RawBackend, timeouts: Keys = {}): Promise<{ front: TestFront; client: RawClient }> {
+async function tunnel(
+  t: TestContext,
+  engine: 'native' | 'http-proxy',
+  backend: RawBackend,
+  timeouts: Keys = {},
+): Promise<{ front: TestFront; client: RawClient }> {
   await backend.listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }, { timeouts, log: { access: true } }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }, { timeouts, log: { access: true } }));
   const client = await front.connect();
   client.send(handshake());
   await client.until(() => client.text.endsWith('\r\n\r\n'));
@@ -32,9 +36,9 @@ async function tunnel(t: TestContext, backend: RawBackend, timeouts: Keys = {}):
   return { front, client };
 }
 
-test('a WebSocket is carried both ways after the handshake', limit, async (t) => {
+both('a WebSocket is carried both ways after the handshake', async (t, engine) => {
   const backend = echoing();
-  const { client } = await tunnel(t, backend);
+  const { client } = await tunnel(t, engine, backend);
   assert.match(client.text, /\r\nSec-WebSocket-Accept: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n$/);
   assert.match(
     backend.text,
@@ -45,11 +49,11 @@ test('a WebSocket is carried both ways after the handshake', limit, async (t) =>
   await client.until(() => client.text === '\x81\x05hello');
 });
 
-test('what is no WebSocket handshake is an ordinary request without Upgrade', limit, async (t) => {
+both('what is no WebSocket handshake is an ordinary request without Upgrade', async (t, engine) => {
   const backend = await new RawBackend(({ socket, text }) => {
     if (text.endsWith('\r\n\r\n') || text.endsWith('body')) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n');
   }).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const requests = [
     handshake('Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n'),
     handshake('Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n'),
@@ -61,49 +65,47 @@ test('what is no WebSocket handshake is an ordinary request without Upgrade', li
   for (const { text } of backend.connections) assert.doesNotMatch(text, /^Upgrade|^HTTP2-Settings|^Connection: .*Upgrade/im);
 });
 
-test('a backend that does not switch is relayed with its framing, however long', limit, async (t) => {
+both('a backend that does not switch is relayed with its framing, however long', async (t, engine) => {
   const body = 'x'.repeat(3_000_000);
   const backend = await new RawBackend(({ socket, text }) => {
     if (text.includes('/long')) socket.write(`HTTP/1.1 403 Forbidden\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
     else socket.write('HTTP/1.1 426 Upgrade Required\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n');
   }).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
-  const refused = await front.all(handshake());
-  assert.match(refused, /^HTTP\/1.1 426 Upgrade Required\r\n/);
-  assert.deepEqual(
-    messages(refused).map((message) => message.body),
-    ['no'],
-  );
-  const long = await front.all(handshake(undefined, 'GET /long HTTP/1.1'));
-  assert.equal(messages(long)[0]?.body.length, body.length);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const client = await front.connect();
+  client.send(handshake());
+  const refused = await client.answer();
+  assert.deepEqual([refused.status, refused.body], [426, 'no']);
+  client.send(handshake(undefined, 'GET /long HTTP/1.1'));
+  assert.equal((await client.answer()).body.length, body.length);
 });
 
-test('a handshake is checked like any other request', limit, async (t) => {
+both('a handshake is checked like any other request', async (t, engine) => {
   const backend = await new RawBackend(() => {}).listen(t);
   const routes = [
     { path: '/', backends: [backend.url] },
     { path: '/api/', backends: [backend.url] },
   ];
   const virtual_hosts = [
-    { server_name: 'a.test', certificates: [{ certificate: 'a.pem', key: 'a.key' }], routes },
-    { server_name: 'b.test', certificates: [{ certificate: 'a.pem', key: 'a.key' }], routes },
+    { server_name: 'a.test', certificates: [{ certificate: 'a.pem', key: 'a.key' }], engine, routes },
+    { server_name: 'b.test', certificates: [{ certificate: 'a.pem', key: 'a.key' }], engine, routes },
   ];
   const front = await startFront(t, configOf({}, { virtual_hosts }));
-  assert.match(await front.all(handshake().replace('a.test', 'b.test')), /^HTTP\/1.1 421 /);
-  assert.match(await front.all(handshake(undefined, 'GET /x//y HTTP/1.1')), /^HTTP\/1.1 400 /);
+  assert.equal((await front.ask(handshake().replace('a.test', 'b.test'))).status, 421);
+  assert.equal((await front.ask(handshake(undefined, 'GET /x//y HTTP/1.1'))).status, 400);
   assert.equal(backend.connections.length, 0);
 });
 
-test('a dead backend is a 502 for a handshake too', limit, async (t) => {
+both('a dead backend is a 502 for a handshake too', async (t, engine) => {
   const backend = await new RawBackend(({ socket }) => socket.resetAndDestroy()).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
-  assert.match(await front.all(handshake()), /^HTTP\/1.1 502 /);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  assert.equal((await front.ask(handshake())).status, 502);
   await front.logged('backend_closed');
 });
 
-test('bytes that come early wait for the 101', limit, async (t) => {
+both('bytes that come early wait for the 101', async (t, engine) => {
   const backend = await new RawBackend(() => {}).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
   client.send(`${handshake()}early`);
   await backend.until(([first]) => first?.text.includes('\r\n\r\n') === true);
@@ -116,17 +118,17 @@ test('bytes that come early wait for the 101', limit, async (t) => {
   await client.until(() => client.text.endsWith('\r\n\r\ngreeting'));
 });
 
-test('either side ending, by FIN or RST, ends both', limit, async (t) => {
+both('either side ending, by FIN or RST, ends both', async (t, engine) => {
   for (const how of ['end', 'resetAndDestroy', 'destroy'] as const) {
     const first = echoing();
-    const { client } = await tunnel(t, first);
+    const { client } = await tunnel(t, engine, first);
     if (how === 'end') client.socket.end('last words');
     else client.socket[how]();
     await first.until(([connection]) => connection?.ended === true || connection?.socket.destroyed === true);
     if (how === 'end') assert.match(await client.toEnd(), /^HTTP\/1.1 101 /);
 
     const second = new RawBackend(({ socket }) => socket.write(SWITCH));
-    const other = await tunnel(t, second);
+    const other = await tunnel(t, engine, second);
     const backendSide = second.connections[0]?.socket;
     if (how === 'end') backendSide?.end('last words');
     else backendSide?.[how]();
@@ -135,9 +137,9 @@ test('either side ending, by FIN or RST, ends both', limit, async (t) => {
   }
 });
 
-test('a client that goes away before the 101 takes the backend with it', limit, async (t) => {
+both('a client that goes away before the 101 takes the backend with it', async (t, engine) => {
   const backend = await new RawBackend(() => {}).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   for (const how of ['end', 'resetAndDestroy'] as const) {
     const count = backend.connections.length + 1;
     const client = await front.connect();
@@ -148,8 +150,8 @@ test('a client that goes away before the 101 takes the backend with it', limit, 
   }
 });
 
-test('an idle tunnel is cut, a busy one is not', limit, async (t) => {
-  const { client } = await tunnel(t, echoing(), { tunnel: '50ms' });
+both('an idle tunnel is cut, a busy one is not', async (t, engine) => {
+  const { client } = await tunnel(t, engine, echoing(), { tunnel: '50ms' });
   for (let n = 0; n < 5; n += 1) {
     client.text = '';
     client.send('x');
@@ -158,8 +160,8 @@ test('an idle tunnel is cut, a busy one is not', limit, async (t) => {
   await client.toEnd();
 });
 
-test('tunnels count as open, are logged with their bytes, and are cut at shutdown', limit, async (t) => {
-  const { front, client } = await tunnel(t, echoing());
+both('tunnels count as open, are logged with their bytes, and are cut at shutdown', async (t, engine) => {
+  const { front, client } = await tunnel(t, engine, echoing());
   client.send('12345');
   await client.until(() => client.text.endsWith('12345'));
   assert.equal(front.front.open, 1);
@@ -170,7 +172,7 @@ test('tunnels count as open, are logged with their bytes, and are cut at shutdow
   assert.deepEqual([line?.facts['status'], line?.facts['bytes']], [101, 5]);
 });
 
-test('a client that does not read stops the backend, and in the end the tunnel', limit, async (t) => {
+both('a client that does not read stops the backend, and in the end the tunnel', async (t, engine) => {
   let sent = 0;
   const backend = new RawBackend(({ socket, text }) => {
     if (!text.endsWith('go')) {
@@ -184,7 +186,7 @@ test('a client that does not read stops the backend, and in the end the tunnel',
     socket.on('drain', feed);
     feed();
   });
-  const { client } = await tunnel(t, backend, { tunnel: '200ms' });
+  const { client } = await tunnel(t, engine, backend, { tunnel: '200ms' });
   client.socket.pause();
   client.send('go');
   await backend.until(([first]) => first?.socket.destroyed === true);
@@ -192,8 +194,8 @@ test('a client that does not read stops the backend, and in the end the tunnel',
   client.socket.destroy();
 });
 
-test('megabytes pass unharmed', limit, async (t) => {
-  const { client } = await tunnel(t, echoing());
+both('megabytes pass unharmed', async (t, engine) => {
+  const { client } = await tunnel(t, engine, echoing());
   const sum = createHash('sha256');
   const returned = createHash('sha256');
   const total = 4 << 20;

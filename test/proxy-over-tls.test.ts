@@ -4,8 +4,7 @@ import type { AddressInfo } from 'node:net';
 import test, { before, type TestContext } from 'node:test';
 import * as tls from 'node:tls';
 import { Authority } from '../src/demo/authority.ts';
-import { HttpProxyEngine } from '../src/engine/http-proxy.ts';
-import { HttpFront } from '../src/proxy/http-front.ts';
+import { HttpFront } from '../src/engine/http-front.ts';
 import { RawBackend, httpBackend } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { RawClient } from './support/front.ts';
@@ -21,7 +20,7 @@ before(async () => {
 /** The real thing without the choice of certificates: Node's handshake in front, TLS sockets handed over. */
 async function startTls(t: TestContext, backend: string): Promise<{ front: HttpFront; connect: () => Promise<RawClient> }> {
   const log = { error: () => {}, warn: () => {}, info: () => {}, debug: () => {} };
-  const front = new HttpFront({ config: configOf({ backends: [backend] }), log, engine: new HttpProxyEngine() });
+  const front = new HttpFront({ config: configOf({ backends: [backend] }), log });
   const server = tls.createServer(pair, (socket) =>
     front.accept(socket, { clientAddress: '192.0.2.7', clientPort: 1, protocol: 'https', localPort: 443, virtualHost: 'a.test' }),
   );

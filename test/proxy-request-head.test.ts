@@ -1,28 +1,24 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { ProxyError, type ProxyErrorCode } from '../src/proxy/proxy-error.ts';
-import { MAX_FIELDS, MAX_TARGET, parseRequestHead } from '../src/proxy/request-head.ts';
+import { fieldsFromRaw } from '../src/proxy/headers.ts';
+import { parseRequestHead as parse, type RequestHead } from '../src/proxy/request-head.ts';
 
 const HOST = ['Host', 'a.test'];
 
-function refused(code: ProxyErrorCode, method: string, target: string, version: string, raw: string[]): void {
+type Version = '1.0' | '1.1';
+
+function parseRequestHead(method: string, target: string, version: Version, raw: readonly string[]): RequestHead {
+  return parse(method, target, version, fieldsFromRaw(raw));
+}
+
+function refused(code: ProxyErrorCode, method: string, target: string, version: Version, raw: string[]): void {
   assert.throws(
     () => parseRequestHead(method, target, version, raw),
     (error: unknown) => error instanceof ProxyError && error.code === code,
     `${method} ${target} HTTP/${version} ${JSON.stringify(raw).slice(0, 200)} should be ${code}`,
   );
 }
-
-test('only HTTP/1.0 and HTTP/1.1 are versions', () => {
-  for (const version of ['0.9', '2.0', '1.2', '3.0', '']) refused('bad_version', 'GET', '/', version, HOST);
-  assert.equal(parseRequestHead('GET', '/', '1.0', HOST).version, '1.0');
-});
-
-test('field names are tokens and values hold no control bytes', () => {
-  for (const name of ['', 'X A', 'X:', 'X\t', 'X(']) refused('bad_field', 'GET', '/', '1.1', [...HOST, name, 'v']);
-  for (const value of ['a\0b', 'a\nb', 'a\rb', 'a\x01', 'a\x7f']) refused('bad_field', 'GET', '/', '1.1', [...HOST, 'X', value]);
-  parseRequestHead('GET', '/', '1.1', [...HOST, 'X', 'tab\tand \xe9']);
-});
 
 test('Host: exactly one on 1.1, and host[:port]', () => {
   refused('bad_host', 'GET', '/', '1.1', []);
@@ -54,7 +50,6 @@ test('the target is a path, a URL for the same host, or * for OPTIONS', () => {
     refused('bad_target', 'GET', target, '1.1', HOST);
   }
   refused('bad_host', 'GET', 'http://b.test/', '1.1', HOST);
-  refused('target_too_long', 'GET', `/${'a'.repeat(MAX_TARGET)}`, '1.1', HOST);
   const { target, path, host } = parseRequestHead('GET', 'https://A.test/x//y?q=/z?', '1.1', HOST);
   assert.deepEqual({ target, path, host }, { target: '/x//y?q=/z?', path: '/x//y', host: 'a.test' });
   assert.equal(parseRequestHead('GET', 'http://a.test?q', '1.1', HOST).target, '/?q');
@@ -90,12 +85,6 @@ test('Expect: only 100-continue, and nothing on 1.0', () => {
   assert.equal(parseRequestHead('POST', '/', '1.1', [...body, 'Expect', '100-Continue']).expectContinue, true);
   assert.equal(parseRequestHead('POST', '/', '1.0', [...body, 'Expect', '100-continue']).expectContinue, false);
   assert.equal(parseRequestHead('POST', '/', '1.1', [...HOST, 'Expect', '100-continue']).expectContinue, false, 'there is no body to wait for');
-});
-
-test('the number of fields is bounded', () => {
-  const fields = Array.from({ length: MAX_FIELDS }, () => ['X', 'y']).flat();
-  refused('head_too_large', 'GET', '/', '1.1', [...HOST, ...fields]);
-  parseRequestHead('GET', '/', '1.1', [...HOST, ...fields.slice(2)]);
 });
 
 test('a WebSocket handshake is a bodyless GET on 1.1 that asks for nothing else', () => {

@@ -106,7 +106,7 @@ const virtualHost = z.strictObject({
   certificates: z.array(certificate).default([]).meta({ description: 'One pair per key type; without any, `certificates_dir` is searched by name.' }),
   tls: overrides(tls).meta({ description: 'TLS policy of this virtual host; keys left out take the values of the top-level `tls`.' }),
   ocsp: overrides(ocsp).meta({ description: 'OCSP settings of this virtual host; keys left out take the values of the top-level `ocsp`.' }),
-  engine: z.enum(['http-proxy']).default('http-proxy').meta({ description: 'Forwarding engine.' }),
+  engine: z.enum(['native', 'http-proxy']).default('native').meta({ description: 'Forwarding engine.' }),
   backends: z
     .array(backendAddress)
     .min(1)

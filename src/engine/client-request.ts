@@ -1,138 +1,149 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
-import type { Duplex } from 'node:stream';
-import type { BackendRequest, BackendResponse } from '../proxy/engine.ts';
+import type { Socket } from 'node:net';
+import type { BackendAddress } from '../config/values.ts';
+import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
 import { fieldsFromRaw } from '../proxy/headers.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
-import { isSendable, parseResponseHead } from './response-head.ts';
+import { isSendable, parseResponseHead, type ResponseHead } from './response-head.ts';
 import { joinTunnel } from './tunnel.ts';
 
-/**
- * Sees one node:http request through to the head of its answer: sends the body when the connection stands, keeps the
- * time of every phase, and says what went wrong in the proxy's words. The head must be set in `outgoing`.
- * `onStale` is told when a kept connection turned out to be dead.
- */
-export function attend(outgoing: ClientRequest, request: BackendRequest, onStale: () => void = () => {}): Promise<BackendResponse> {
-  const { timeouts, signal, backend, body } = request;
-  let connected = false;
-  let answered = false;
-  let sent = false;
-  let timer: NodeJS.Timeout | undefined;
+/** One node:http request, seen through to the end of its answer. The head must be set in `outgoing`. */
+export class ClientRequestStream implements BackendStream {
+  /** Never at once: Node assigns a socket in the next tick. */
+  readonly isConnected = false;
+  readonly #outgoing: ClientRequest;
+  readonly #backend: BackendAddress;
+  readonly #request: BackendRequest;
+  #recipient: Recipient | undefined;
+  #response: IncomingMessage | undefined;
+  #connected = false;
+  #connectTimer: NodeJS.Timeout | undefined;
 
-  function failure(code: ProxyErrorCode, message: string, setting?: string, cause?: string): ProxyError {
-    return new ProxyError(code, message, { backend: backend.name, setting, cause });
+  /** `onStale` is told when a kept connection turned out to be dead. */
+  constructor(outgoing: ClientRequest, backend: BackendAddress, request: BackendRequest, recipient: Recipient, onStale: () => void = () => {}) {
+    this.#outgoing = outgoing;
+    this.#backend = backend;
+    this.#request = request;
+    this.#recipient = recipient;
+    const late = (): void => this.#fail('backend_connect_timeout', 'the backend did not accept the connection in time', { setting: 'timeouts.connect' });
+    this.#connectTimer = setTimeout(late, request.timeouts.connect);
+    outgoing.once('socket', (socket: Socket) => (socket.connecting ? socket.once('connect', () => this.#connect()) : this.#connect()));
+    outgoing.on('drain', () => this.#recipient?.drained());
+    outgoing.on('continue', () => this.#recipient?.informed(100, []));
+    outgoing.on('information', (info) => this.#recipient?.informed(info.statusCode, fieldsFromRaw(info.rawHeaders).filter(isSendable)));
+    outgoing.once('response', (response) => this.#answer(response));
+    outgoing.once('upgrade', (response: IncomingMessage, socket: Socket, head: Buffer) => this.#switch(response, socket, head));
+    outgoing.on('error', (error: NodeJS.ErrnoException) => this.#explain(error, onStale));
+    outgoing.once('close', () => clearTimeout(this.#connectTimer));
   }
 
-  function limit(ms: number, code: ProxyErrorCode, message: string, setting: string): void {
-    clearTimeout(timer);
-    timer = setTimeout(() => outgoing.destroy(failure(code, message, setting)), ms);
+  write(piece: Buffer): boolean {
+    return this.#outgoing.write(piece);
   }
 
-  function awaitBackend(): void {
-    clearTimeout(timer);
-    if (!answered || !sent) limit(timeouts.responseHeader, 'backend_timeout', 'the backend did not answer or read on in time', 'timeouts.response_header');
+  flush(): void {}
+
+  /** Trailers end here: nobody knows whether the backend wants them (RFC 9110, 6.5.1). */
+  end(): void {
+    this.#outgoing.end();
   }
 
-  function awaitClient(): void {
-    limit(timeouts.requestBody, 'client_body_timeout', 'the client stopped sending its request body', 'timeouts.request_body');
+  pause(): void {
+    this.#response?.pause();
   }
 
-  function explain(error: NodeJS.ErrnoException): ProxyError {
-    if (error instanceof ProxyError) return error;
-    const cause = error.code ?? error.message;
-    if (signal.aborted) return failure('client_gone', 'the client went away');
-    if (!connected) return failure('backend_unreachable', 'no connection to the backend', 'virtual_hosts[].routes[].backends', cause);
-    if (error.code?.startsWith('HPE_')) return failure('backend_bad_response', "the backend's answer is malformed", undefined, cause);
-    if (!outgoing.reusedSocket) return failure('backend_closed', 'the backend closed the connection without an answer', undefined, cause);
-    onStale();
-    return failure('backend_stale', 'a kept connection to the backend was dead', undefined, cause);
+  resume(): void {
+    this.#response?.resume();
   }
 
-  function onData(chunk: Buffer): void {
-    if (outgoing.write(chunk)) return awaitClient();
-    body.pause();
-    awaitBackend();
+  abort(): void {
+    this.#recipient = undefined;
+    clearTimeout(this.#connectTimer);
+    this.#outgoing.destroy();
+    this.#response?.destroy();
   }
 
-  function onDrain(): void {
-    awaitClient();
-    body.resume();
-  }
-
-  function onEnd(): void {
-    sent = true;
-    outgoing.end();
-    awaitBackend();
-  }
-
-  function sendBody(): void {
-    connected = true;
-    if (request.framing === 'none') return onEnd();
+  #connect(): void {
+    clearTimeout(this.#connectTimer);
+    if (!this.#recipient) return;
+    this.#connected = true;
     // Sends the head before the body comes; flushHeaders() would turn bytes beyond ASCII into UTF-8.
-    outgoing.write(Buffer.alloc(0));
-    if (request.expectContinue) awaitBackend();
-    else awaitClient();
-    outgoing.on('drain', onDrain);
-    body.on('data', onData);
-    body.once('end', onEnd);
+    if (this.#request.framing === 'none') this.#outgoing.end();
+    else this.#outgoing.write(Buffer.alloc(0));
+    this.#recipient.connected();
   }
 
-  /** The client's stream outlives this attempt: what is left of it is the proxy's to drain. */
-  function letGo(): void {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', abort);
-    body.off('data', onData);
-    body.off('end', onEnd);
+  #head(response: IncomingMessage): ResponseHead {
+    const { httpVersion: version, statusCode: status = 0, statusMessage: reason = '' } = response;
+    const fields = fieldsFromRaw(response.rawHeaders);
+    const malformed = fields.find((field) => !isSendable(field));
+    if (malformed) throw new ProxyError('backend_bad_response', "the backend's answer is malformed", { cause: `field ${JSON.stringify(malformed.name)}` });
+    return parseResponseHead({ version, status, reason, fields }, this.#request.method, this.#request.upgrade);
   }
 
-  function abort(): void {
-    outgoing.destroy();
-  }
-
-  function answer(response: IncomingMessage, switching: boolean): BackendResponse {
-    const { reason, fields } = parseResponseHead(response.httpVersion, response.statusCode ?? 0, response.statusMessage ?? '', response.rawHeaders, switching);
-    answered = true;
-    if (sent) clearTimeout(timer);
-    return { status: response.statusCode ?? 0, reason, fields, body: response, trailers: () => fieldsFromRaw(response.rawTrailers).filter(isSendable) };
-  }
-
-  /** An error of the head's checker, which does not know whose head it read. */
-  function located(error: unknown): unknown {
-    return error instanceof ProxyError ? failure(error.code, error.message, undefined, String(error.facts['cause'] ?? '')) : error;
-  }
-
-  return new Promise((resolve, reject) => {
-    limit(timeouts.connect, 'backend_connect_timeout', 'the backend did not accept the connection in time', 'timeouts.connect');
-    signal.addEventListener('abort', abort);
-    outgoing.on('error', (error) => reject(explain(error)));
-    outgoing.once('close', letGo);
-    outgoing.once('socket', (socket) => (socket.connecting ? socket.once('connect', sendBody) : sendBody()));
-    outgoing.on('continue', () => {
-      if (!sent && request.expectContinue) awaitClient();
+  #answer(response: IncomingMessage): void {
+    this.#response = response;
+    const recipient = this.#recipient;
+    response.on('error', (error: NodeJS.ErrnoException) => {
+      this.#fail('backend_closed', 'the backend broke off its answer; the client was cut', { cause: error.code ?? error.message });
     });
-    outgoing.on('information', (info) => request.onInformation(info.statusCode, fieldsFromRaw(info.rawHeaders).filter(isSendable)));
+    try {
+      recipient?.answered(this.#head(response));
+    } catch (error) {
+      return this.#reject(error);
+    }
+    response.on('data', (piece: Buffer) => {
+      this.#recipient?.received(piece);
+      this.#recipient?.flush();
+    });
+    response.once('end', () => {
+      const ending = this.#recipient;
+      this.#recipient = undefined;
+      if (!this.#outgoing.writableEnded) this.#outgoing.destroy();
+      ending?.ended(fieldsFromRaw(response.rawTrailers).filter(isSendable));
+    });
+    recipient?.flush();
+  }
 
-    outgoing.once('response', (response) => {
-      try {
-        resolve(answer(response, false));
-      } catch (error) {
-        reject(located(error));
-        outgoing.destroy();
+  #switch(response: IncomingMessage, socket: Socket, early: Buffer): void {
+    socket.on('error', () => socket.destroy());
+    const recipient = this.#recipient;
+    try {
+      if (response.headers.upgrade?.toLowerCase() !== 'websocket') {
+        throw new ProxyError('backend_bad_response', 'the backend switched to a protocol that was not asked for');
       }
-    });
-    outgoing.once('upgrade', (response: IncomingMessage, socket: Duplex, head: Buffer) => {
-      socket.on('error', () => socket.destroy());
-      try {
-        if (!request.upgrade || response.headers.upgrade?.toLowerCase() !== 'websocket') {
-          throw failure('backend_bad_response', 'the backend switched to a protocol that was not asked for');
-        }
-        const switched = answer(response, true);
-        if (head.length > 0) socket.unshift(head);
-        resolve({ ...switched, tunnel: { join: (client, idle) => joinTunnel(client, socket, idle) } });
-      } catch (error) {
-        socket.destroy();
-        reject(located(error));
-      }
-    });
-    if (signal.aborted) abort();
-  });
+      const head = this.#head(response);
+      this.#recipient = undefined;
+      if (early.length > 0) socket.unshift(early);
+      if (recipient) recipient.switched(head, (client, idle) => joinTunnel(client, socket, idle));
+      else socket.destroy();
+    } catch (error) {
+      socket.destroy();
+      this.#reject(error);
+    }
+  }
+
+  #explain(error: NodeJS.ErrnoException, onStale: () => void): void {
+    // Of a response that has begun, its own events tell the rest.
+    if (this.#response) return;
+    const cause = error.code ?? error.message;
+    if (!this.#connected) this.#fail('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
+    else if (cause.startsWith('HPE_')) this.#fail('backend_bad_response', "the backend's answer is malformed", { cause });
+    else if (!this.#outgoing.reusedSocket) this.#fail('backend_closed', 'the backend closed the connection without an answer', { cause });
+    else {
+      onStale();
+      this.#fail('backend_stale', 'a kept connection to the backend was dead', { cause });
+    }
+  }
+
+  #reject(error: unknown): void {
+    if (error instanceof ProxyError) this.#fail(error.code, error.message, error.facts);
+    else this.#fail('internal', (error as Error).message, {});
+  }
+
+  #fail(code: ProxyErrorCode, message: string, facts: ProxyError['facts']): void {
+    const recipient = this.#recipient;
+    this.abort();
+    recipient?.failed(new ProxyError(code, message, { backend: this.#backend.name, ...facts }));
+  }
 }

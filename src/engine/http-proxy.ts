@@ -1,9 +1,9 @@
 import * as http from 'node:http';
 import type { Readable } from 'node:stream';
 import httpProxy from 'http-proxy';
-import type { BackendRequest, BackendResponse, Engine } from '../proxy/engine.ts';
-import { attend } from './client-request.ts';
-import { requestUpgrade } from './upgrade.ts';
+import type { BackendAddress } from '../config/values.ts';
+import type { BackendRequest, BackendStream, Engine, Recipient } from '../proxy/engine.ts';
+import { ClientRequestStream } from './client-request.ts';
 
 /** Most applications close an idle connection after 5 s; a `Keep-Alive: timeout=` shorter than that is obeyed. */
 const IDLE_CONNECTION = 4_000;
@@ -19,21 +19,26 @@ export class HttpProxyEngine implements Engine {
   readonly #agent = new http.Agent({ keepAlive: true, timeout: IDLE_CONNECTION });
   readonly #proxy = createProxy(this.#agent);
 
-  send(request: BackendRequest): Promise<BackendResponse> {
-    if (request.upgrade) return requestUpgrade(request);
-    const { backend, method } = request;
-    const target = 'socketPath' in backend ? { host: 'localhost', port: 80, socketPath: backend.socketPath } : { host: backend.host, port: backend.port };
-    return new Promise((resolve, reject) => {
-      const pipe = (outgoing: http.ClientRequest): void => {
-        completeHead(outgoing, request);
-        attend(outgoing, request, () => this.#dropIdle(target)).then(resolve, reject);
-      };
-      // What http-proxy touches of a request and a response, and nothing more.
-      const incoming = { method, url: '/', headers: {}, socket: { destroyed: false }, on: () => {} } as unknown as http.IncomingMessage;
-      const options = { target, buffer: { pipe } as unknown as Readable };
-      // `attend` listens for errors itself; without a callback here http-proxy would throw them.
-      quietly(() => this.#proxy.web(incoming, { finished: true } as http.ServerResponse, options, () => {}));
-    });
+  send(backend: BackendAddress, request: BackendRequest, recipient: Recipient): BackendStream {
+    const where = 'socketPath' in backend ? { host: 'localhost', port: 80, socketPath: backend.socketPath } : { host: backend.host, port: backend.port };
+    const outgoing = request.upgrade ? http.request({ ...where, agent: false, method: request.method }) : this.#open(request.method, where);
+    completeHead(outgoing, request);
+    return new ClientRequestStream(outgoing, backend, request, recipient, () => this.#dropIdle(where));
+  }
+
+  /** http-proxy opens the request, and hands it over at once. */
+  #open(method: string, target: { host: string; port: number; socketPath?: string }): http.ClientRequest {
+    let opened: http.ClientRequest | undefined;
+    const pipe = (outgoing: http.ClientRequest): void => {
+      opened = outgoing;
+    };
+    // What http-proxy touches of a request and a response, and nothing more.
+    const incoming = { method, url: '/', headers: {}, socket: { destroyed: false }, on: () => {} } as unknown as http.IncomingMessage;
+    const options = { target, buffer: { pipe } as unknown as Readable };
+    // Its callers listen for errors themselves; without a callback here http-proxy would throw them.
+    quietly(() => this.#proxy.web(incoming, { finished: true } as http.ServerResponse, options, () => {}));
+    if (!opened) throw new Error('http-proxy did not open a request');
+    return opened;
   }
 
   close(): void {

@@ -12,6 +12,7 @@ interface Candidate {
  * @param turn counts choices; it makes the rounds and settles ties of least_conn.
  */
 export function choose<C extends Candidate>(candidates: readonly C[], balance: Route['balance'], turn: number, now: number): C | undefined {
+  if (candidates.length === 1) return candidates[0];
   const available = candidates.filter(({ health }) => isAvailable(health, now));
   const from = available.length > 0 ? available : candidates;
   const start = turn % Math.max(1, from.length);

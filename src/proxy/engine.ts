@@ -1,45 +1,58 @@
-import type { Duplex, Readable } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { Timeouts } from '../config/schema.ts';
 import type { BackendAddress } from '../config/values.ts';
 import type { Field } from './headers.ts';
+import type { ProxyError } from './proxy-error.ts';
 import type { Framing } from './request-head.ts';
 
-/** One request to one backend, checked and rewritten: an engine sends exactly this. */
+/** One request, checked and rewritten: an engine sends exactly this. */
 export interface BackendRequest {
-  backend: BackendAddress;
   method: string;
   /** Sent byte for byte. */
   target: string;
   /** In order; they hold Content-Length or Transfer-Encoding exactly as `framing` says. */
   fields: readonly Field[];
   framing: Framing;
-  /** Not read before the backend has accepted the connection, so that another backend can be tried until then. */
-  body: Readable;
   expectContinue: boolean;
   /** The fields ask for a WebSocket. */
   upgrade: boolean;
   timeouts: Timeouts;
-  /** Fires when the client is gone or has its answer: everything held for this request is let go at once. */
-  signal: AbortSignal;
-  /** An interim answer (1xx but not 101). */
-  onInformation(status: number, fields: Field[]): void;
 }
 
-/** A backend's answer: a checked head, and a body that fails if it ends early. */
-export interface BackendResponse {
+/** The head of an answer. */
+export interface AnswerHead {
   status: number;
   reason: string;
-  fields: Field[];
-  body: Readable;
-  /** Fields behind the body, once it has ended. */
-  trailers(): Field[];
-  /** After a 101. */
-  tunnel?: Tunnel;
+  fields: readonly Field[];
+  /** How long the body is: `none` where there can be none, `chunked` where only its end will tell. */
+  framing: Framing;
 }
 
-export interface Tunnel {
-  /** Joins the backend's connection to the client's until either ends or nothing moves for `idle` ms; resolves when both are closed. */
-  join(client: Duplex, idle: number): Promise<TunnelTraffic>;
+/**
+ * What becomes of a request, told in this order: `connected`; `informed` any number of times; `answered`, `received`,
+ * `ended`, or else `switched`. `failed` may come at any time. Nothing comes after `ended`, `switched` and `failed`, nor
+ * after `abort`, and nothing before `send` has returned.
+ */
+export interface Recipient {
+  /** The backend has accepted the connection: the body may be written. Until then another backend can be tried. */
+  connected(): void;
+  /** After `write` returned false: more can be written. */
+  drained(): void;
+  /** An interim answer (1xx but not 101). */
+  informed(status: number, fields: readonly Field[]): void;
+  answered(answer: AnswerHead): void;
+  /** A piece of the body; the bytes are the recipient's. */
+  received(piece: Buffer): void;
+  /** What was told so far may go to the client; more may take a while. */
+  flush(): void;
+  ended(trailers: readonly Field[]): void;
+  /** After a 101. `join` ties the backend's connection to the client's until either ends or nothing moves for `idle` ms. */
+  switched(answer: AnswerHead, join: (client: Duplex, idle: number) => Promise<TunnelTraffic>): void;
+  /**
+   * `backend_unreachable` and `backend_connect_timeout` mean that no byte was sent, `backend_stale` that a kept connection
+   * died before any byte of an answer.
+   */
+  failed(error: ProxyError): void;
 }
 
 /** Bytes carried, seen from the proxy's front. */
@@ -48,13 +61,24 @@ export interface TunnelTraffic {
   sent: number;
 }
 
-/**
- * Carries requests to backends. The proxy chooses the backend, decides the fields and answers the client; an engine
- * knows connections. Promises reject with a ProxyError; `backend_unreachable` and `backend_connect_timeout` mean that no
- * byte was sent, `backend_stale` that a kept connection died before any byte of an answer.
- */
+/** A request on its way: where its body goes, and how its answer is held back. */
+export interface BackendStream {
+  /** The connection was there already; `connected` will not be called. */
+  readonly isConnected: boolean;
+  /** @returns false when the giver should wait for `drained` */
+  write(piece: Buffer): boolean;
+  /** What was written so far may be sent; more may take a while. */
+  flush(): void;
+  end(trailers: readonly Field[]): void;
+  pause(): void;
+  resume(): void;
+  /** Lets go of everything at once; the connection is not used again. */
+  abort(): void;
+}
+
+/** Carries requests to backends. The proxy chooses the backend, decides the fields and answers the client; an engine knows connections. */
 export interface Engine {
-  send(request: BackendRequest): Promise<BackendResponse>;
+  send(backend: BackendAddress, request: BackendRequest, recipient: Recipient): BackendStream;
   /** Cuts every connection. */
   close(): void;
 }

@@ -1,49 +1,20 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
-import type { Config } from '../config/schema.ts';
-import { networkMatcher, unmapped } from '../config/networks.ts';
+import type { Config, VirtualHost } from '../config/schema.ts';
+import { networkMatcher } from '../config/networks.ts';
 import type { Log } from '../log.ts';
 import { challengeToken, readChallenge } from './acme-challenge.ts';
-import { dispatch } from './dispatch.ts';
-import type { BackendResponse, Engine } from './engine.ts';
+import type { ClientStream } from './client-stream.ts';
+import type { Deadlines } from './deadlines.ts';
+import type { Engine } from './engine.ts';
+import { Exchange } from './exchange.ts';
 import { forwardedFields } from './forwarded.ts';
-import { field, rawFromFields, requestFields, responseFields, type Field } from './headers.ts';
+import { field, requestFields, type Field } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 import { httpsPort, redirectLocation } from './redirect.ts';
-import { relay } from './relay.ts';
-import { parseRequestHead, type RequestHead } from './request-head.ts';
-import { headBytes, refuse, respond } from './respond.ts';
+import type { RequestHead } from './request-head.ts';
 import { Router, chooseRoute, forwardedTarget, type Site } from './router.ts';
 import { Upstreams } from './upstream.ts';
 
-/** What is known of a client's connection before its first request. */
-export interface Connection {
-  clientAddress: string;
-  clientPort: number;
-  protocol: 'https' | 'http';
-  localPort: number;
-  /** `server_name` of the virtual host that the TLS handshake chose. */
-  virtualHost: string | undefined;
-}
-
-/** One request and its answer. */
-export interface Exchange {
-  req: IncomingMessage;
-  res: ServerResponse;
-  connection: Connection;
-  /** The client's connection, when it asked for a WebSocket; nothing has been read from it since. */
-  upgrade: Duplex | undefined;
-  /** The connection ends with this answer. */
-  closing: () => boolean;
-}
-
-/** What the access log says of an exchange. */
-interface Account {
-  head?: RequestHead;
-  backend?: string;
-  status?: number;
-  bytes: number;
-}
+export type Engines = Readonly<Record<VirtualHost['engine'], Engine>>;
 
 /** One configuration, ready to answer from. */
 interface Served {
@@ -53,15 +24,18 @@ interface Served {
   httpsPort: number;
 }
 
+/** Decides what becomes of each request: an answer of our own, or a backend. */
 export class Handler {
-  readonly #engine: Engine;
+  readonly #engines: Engines;
   readonly #log: Log;
+  readonly #deadlines: Deadlines;
   readonly #upstreams = new Upstreams();
   #served: Served;
 
-  constructor(engine: Engine, log: Log, config: Config) {
-    this.#engine = engine;
+  constructor({ engines, log, deadlines, config }: { engines: Engines; log: Log; deadlines: Deadlines; config: Config }) {
+    this.#engines = engines;
     this.#log = log;
+    this.#deadlines = deadlines;
     this.#served = this.#serve(config);
   }
 
@@ -70,91 +44,66 @@ export class Handler {
     this.#served = this.#serve(config);
   }
 
+  /** Begins to answer a request; what fails at once has its page when this returns. */
+  begin(client: ClientStream, head: RequestHead): Exchange {
+    const exchange = this.#exchange(client, head, `${head.method} ${head.host ?? ''}${head.target}`);
+    try {
+      this.#answer(exchange, client, head, this.#served);
+    } catch (error) {
+      exchange.refuse(error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message));
+    }
+    return exchange;
+  }
+
+  /** Answers what is not a proper request; `line` is what the log calls it. */
+  reject(client: ClientStream, error: ProxyError, line: string): Exchange {
+    const exchange = this.#exchange(client, undefined, line);
+    exchange.refuse(error);
+    return exchange;
+  }
+
   #serve(config: Config): Served {
     return { config, router: new Router(config, this.#upstreams), trusted: networkMatcher(config.trustedProxies), httpsPort: httpsPort(config.listen) };
   }
 
-  /** Answers one request, whatever it takes; never rejects. Resolves when the answer is written or the client is cut. */
-  async handle(exchange: Exchange): Promise<void> {
-    const { req, res } = exchange;
-    const started = performance.now();
-    const account: Account = { bytes: 0 };
-    const gone = new AbortController();
-    res.once('close', () => gone.abort());
-    try {
-      await this.#answer(exchange, this.#served, account, gone.signal);
-      account.status ??= res.statusCode;
-    } catch (error) {
-      const refusal = error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message);
-      account.status = res.headersSent ? res.statusCode : refusal.status;
-      this.#explain(refusal, exchange, account);
-      if (res.headersSent || refusal.code === 'client_gone' || res.destroyed) res.destroy();
-      else refuse(res, refusal, req.headers.accept, exchange.closing() || account.head === undefined || refusal.code === 'client_body_timeout');
-    } finally {
-      gone.abort();
-    }
-    if (this.#served.config.log.access) this.#logAccess(exchange, account, performance.now() - started);
+  #exchange(client: ClientStream, head: RequestHead | undefined, line: string): Exchange {
+    return new Exchange(client, head, line, { log: this.#log, deadlines: this.#deadlines, access: this.#served.config.log.access });
   }
 
   /** The way of a request, in order; whatever cannot go on is thrown as a ProxyError. */
-  async #answer(exchange: Exchange, served: Served, account: Account, signal: AbortSignal): Promise<void> {
-    const { req, res, connection, upgrade, closing } = exchange;
+  #answer(exchange: Exchange, { connection }: ClientStream, head: RequestHead, served: Served): void {
     const { config, router } = served;
-    const head = parseRequestHead(req.method ?? '', req.url ?? '', req.httpVersion, req.rawHeaders);
-    account.head = head;
-
     if (connection.protocol === 'http') {
       const token = challengeToken(head.path);
-      if (token === undefined) return redirect(res, redirectLocation(router, head, served.httpsPort));
-      if (config.acmeChallengeDir !== undefined) return respondText(res, await readChallenge(config.acmeChallengeDir, token));
+      if (token === undefined) return redirect(exchange, redirectLocation(router, head, served.httpsPort));
+      if (config.acmeChallengeDir !== undefined) return void answerChallenge(exchange, config.acmeChallengeDir, token);
     }
     const site = connection.protocol === 'https' ? router.chosen(connection.virtualHost, head.host) : siteOf(router, head);
     // RFC 9110, 7.6.2: whoever gets Max-Forwards: 0 answers instead of forwarding.
     const hops = head.method === 'OPTIONS' ? maxForwards(head.fields) : undefined;
-    if (hops === 0) return respond(res, 200, [field('Content-Length', '0')], Buffer.alloc(0));
+    if (hops === 0) return exchange.respond(200, 'OK', [field('Content-Length', '0')], Buffer.alloc(0));
     const route = chooseRoute(site, head.path);
 
-    const authority = head.authority ?? site.virtualHost.serverName.replace(/^\*\./, '');
-    const origin = { clientAddress: unmapped(connection.clientAddress), protocol: connection.protocol, port: connection.localPort, authority };
-    const hosted: Field[] = head.fields.some(({ key }) => key === 'host') ? head.fields : [field('Host', authority), ...head.fields];
+    const { virtualHost } = site;
+    const authority = head.authority ?? virtualHost.serverName.replace(/^\*\./, '');
+    const upgrade = head.webSocket && connection.protocol === 'https';
+    const hosted = head.fields.some(({ key }) => key === 'host') ? head.fields : [field('Host', authority), ...head.fields];
     const counted = hops === undefined ? hosted : hosted.map((one) => (one.key === 'max-forwards' ? field(one.name, String(hops - 1)) : one));
-    const fields = forwardedFields(requestFields(counted, upgrade !== undefined), origin, served.trusted(connection.clientAddress));
-    const request = {
-      method: head.method,
-      target: forwardedTarget(route, head.target),
-      fields,
-      framing: head.framing,
-      body: req,
-      expectContinue: head.expectContinue,
-      upgrade: upgrade !== undefined,
-      timeouts: config.timeouts,
-      signal,
-      onInformation: (status: number, hints: Field[]): void => relayInformation(res, head, status, hints),
-    };
-
-    using lease = await dispatch(this.#engine, route.pool, request, this.#log);
-    account.backend = lease.upstream.address.name;
-    if (lease.response.tunnel && upgrade) return await switchProtocols(exchange, lease.response, upgrade, config.timeouts.tunnel, account);
-    const count = (bytes: number): void => {
-      account.bytes += bytes;
-    };
-    await relay(lease.response, res, { head, idle: config.timeouts.responseBody, close: closing() || upgrade !== undefined, count });
-  }
-
-  #explain(refusal: ProxyError, { connection }: Exchange, { head, backend }: Account): void {
-    const level = refusal.code === 'internal' ? 'error' : refusal.status >= 500 ? 'warn' : 'debug';
-    this.#log[level](refusal.message, {
-      code: refusal.code,
-      backend,
-      ...refusal.facts,
-      client: connection.clientAddress,
-      ...(head && { request: `${head.method} ${head.host ?? ''}${head.target}`.slice(0, 1024) }),
+    const origin = { clientAddress: connection.clientAddress, protocol: connection.protocol, port: connection.localPort, authority };
+    exchange.forward({
+      engine: this.#engines[virtualHost.engine],
+      pool: route.pool,
+      tunnelIdle: config.timeouts.tunnel,
+      request: {
+        method: head.method,
+        target: forwardedTarget(route, head.target),
+        fields: forwardedFields(requestFields(counted, upgrade), origin, served.trusted(connection.clientAddress)),
+        framing: head.framing,
+        expectContinue: head.expectContinue,
+        upgrade,
+        timeouts: config.timeouts,
+      },
     });
-  }
-
-  #logAccess({ req, connection }: Exchange, { head, status, bytes, backend }: Account, duration: number): void {
-    const target = head === undefined ? (req.url ?? '') : `${head.host ?? ''}${head.target}`;
-    this.#log.info(`${req.method ?? '-'} ${target}`.slice(0, 1024), { status, bytes, ms: Math.round(duration), client: connection.clientAddress, backend });
   }
 }
 
@@ -169,28 +118,16 @@ function maxForwards(fields: readonly Field[]): number | undefined {
   return value !== undefined && /^\d{1,9}$/.test(value) ? Number(value) : undefined;
 }
 
-function redirect(res: ServerResponse, location: string): void {
-  const fields = [field('Location', location), field('Content-Length', '0')];
-  respond(res, 308, fields, Buffer.alloc(0));
+function redirect(exchange: Exchange, location: string): void {
+  exchange.respond(308, 'Permanent Redirect', [field('Location', location), field('Content-Length', '0')], Buffer.alloc(0));
 }
 
-function respondText(res: ServerResponse, body: Buffer): void {
-  const fields = [field('Content-Type', 'text/plain'), field('Content-Length', String(body.length)), field('Cache-Control', 'no-store')];
-  respond(res, 200, fields, body);
-}
-
-/** RFC 9110, 15.2: 100 to whoever waits for it, 103 to whoever may know it (RFC 8297), nothing to HTTP/1.0. */
-function relayInformation(res: ServerResponse, head: RequestHead, status: number, fields: readonly Field[]): void {
-  if (head.version === '1.0' || res.headersSent || res.destroyed) return;
-  if (status === 100 && head.expectContinue) res.writeContinue();
-  if (status === 103) res.writeInformation(103, rawFromFields(responseFields(103, fields)));
-}
-
-async function switchProtocols({ res }: Exchange, response: BackendResponse, client: Duplex, idle: number, account: Account): Promise<void> {
-  const switching = [field('Connection', 'Upgrade'), field('Upgrade', 'websocket')];
-  account.status = 101;
-  client.write(headBytes(101, [...responseFields(204, response.fields), ...switching]));
-  res.detachSocket(client as Parameters<ServerResponse['detachSocket']>[0]);
-  const traffic = await response.tunnel?.join(client, idle);
-  account.bytes = traffic?.sent ?? 0;
+async function answerChallenge(exchange: Exchange, folder: string, token: string): Promise<void> {
+  try {
+    const body = await readChallenge(folder, token);
+    const fields = [field('Content-Type', 'text/plain'), field('Content-Length', String(body.length)), field('Cache-Control', 'no-store')];
+    exchange.respond(200, 'OK', fields, body);
+  } catch (error) {
+    exchange.refuse(error as ProxyError);
+  }
 }

@@ -1,5 +1,5 @@
 import { ProxyError } from './proxy-error.ts';
-import { fieldsFromRaw, TOKEN, tokensOf, valuesOf, type Field } from './headers.ts';
+import { tokensOf, valuesOf, type Field } from './headers.ts';
 
 /** How the body is delimited: not at all, in chunks, or by its length in bytes. */
 export type Framing = 'none' | 'chunked' | number;
@@ -20,6 +20,8 @@ export interface RequestHead {
   framing: Framing;
   /** The client waits for a 100 (Continue) before it sends the body. */
   expectContinue: boolean;
+  /** The client would like to ask more on this connection. */
+  persistent: boolean;
   /** A well-formed request to switch to WebSocket (RFC 6455, 4.1). */
   webSocket: boolean;
 }
@@ -27,39 +29,45 @@ export interface RequestHead {
 export const MAX_FIELDS = 100;
 export const MAX_TARGET = 8192;
 
-const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/;
 /** RFC 3986, 3.2.2 without userinfo; RFC 9110 forbids an empty host for http. A comma would be two Host fields joined. */
 const AUTHORITY = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?$/;
 
 /**
- * Checks a request head and reads from it what routing and framing need. The parser in front is lenient in places
- * (HTTP/0.9, `HTTP/2.0`, two Hosts, `gzip, chunked`, fragments), so everything is decided here, from the raw fields.
+ * Checks a request head and reads from it what routing and framing need.
+ * @param fields checked for their syntax already
  * @throws ProxyError with the status to answer; the connection must then be closed.
  */
-export function parseRequestHead(method: string, rawTarget: string, version: string, rawHeaders: readonly string[]): RequestHead {
-  if (version !== '1.0' && version !== '1.1') throw new ProxyError('bad_version', `version HTTP/${version} is not served`);
-  if (rawTarget.length > MAX_TARGET) throw new ProxyError('target_too_long', `request target of ${rawTarget.length} bytes`);
-  if (rawHeaders.length > 2 * MAX_FIELDS) throw new ProxyError('head_too_large', `${rawHeaders.length / 2} fields in a request head`);
-  const fields = fieldsFromRaw(rawHeaders);
-  for (const { name, value } of fields) {
-    if (!TOKEN.test(name) || CONTROL.test(value)) throw new ProxyError('bad_field', `malformed field ${JSON.stringify(name)}`);
-  }
+export function parseRequestHead(method: string, rawTarget: string, version: '1.0' | '1.1', fields: Field[]): RequestHead {
   if (method === 'CONNECT' || method === 'TRACE') throw new ProxyError('method_not_allowed', `method ${method}`);
-
   const { target, authority } = parseTarget(method, rawTarget, hostField(version, fields));
   const framing = parseFraming(version, fields);
+  const query = target.indexOf('?');
   return {
     method,
     target,
-    path: target.split('?', 1)[0] ?? target,
+    path: query === -1 ? target : target.slice(0, query),
     version,
     authority,
-    host: authority?.replace(/:\d*$/, '').replace(/\.$/, '').toLowerCase(),
+    host: authority === undefined ? undefined : hostOf(authority),
     fields,
     framing,
     expectContinue: parseExpect(version, fields) && framing !== 'none',
     webSocket: isWebSocket(method, version, framing, fields),
+    persistent: isPersistent(version, fields),
   };
+}
+
+/** `authority` for routing: lower case, without port and trailing dot. */
+function hostOf(authority: string): string {
+  const colon = authority.lastIndexOf(':');
+  const host = colon === -1 || authority.endsWith(']') ? authority : authority.slice(0, colon);
+  return (host.endsWith('.') ? host.slice(0, -1) : host).toLowerCase();
+}
+
+/** RFC 9112, 9.3. */
+function isPersistent(version: '1.0' | '1.1', fields: readonly Field[]): boolean {
+  const options = tokensOf(fields, 'connection');
+  return !options.includes('close') && (version === '1.1' || options.includes('keep-alive'));
 }
 
 /** RFC 9112, 3.2: exactly one on HTTP/1.1. */

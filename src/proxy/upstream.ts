@@ -30,8 +30,8 @@ export class UpstreamPool {
   }
 
   /** The next backend that is not in `tried`, or undefined when all are. `now` in ms since the epoch. */
-  choose(tried: ReadonlySet<Upstream>, now: number): Upstream | undefined {
-    const left = this.#upstreams.filter((upstream) => !tried.has(upstream));
+  choose(tried: ReadonlySet<Upstream> | undefined, now: number): Upstream | undefined {
+    const left = tried ? this.#upstreams.filter((upstream) => !tried.has(upstream)) : this.#upstreams;
     const upstream = choose(left, this.#balance, this.#turn, now);
     this.#turn = (this.#turn + 1) % Number.MAX_SAFE_INTEGER;
     if (upstream) upstream.health = afterChoice(upstream.health, now);

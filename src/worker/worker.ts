@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Listen } from '../config/schema.ts';
-import { HttpProxyEngine } from '../engine/http-proxy.ts';
+import { HttpFront } from '../engine/http-front.ts';
 import type { createLog } from '../log.ts';
-import { HttpFront } from '../proxy/http-front.ts';
 import type { ServableStaple, Snapshot, SnapshotUpdate } from '../snapshot.ts';
 import { Listener } from '../tls/listener.ts';
 import { TlsFront } from '../tls/tls-front.ts';
@@ -32,7 +31,7 @@ export class Worker {
     this.#log = log;
     this.#snapshot = snapshot;
     this.#staples = new Map(snapshot.staples);
-    this.#http = new HttpFront({ config: snapshot.config, log, engine: new HttpProxyEngine() });
+    this.#http = new HttpFront({ config: snapshot.config, log });
     this.#tls = new TlsFront({
       log,
       staple: (fingerprint) => this.#staples.get(fingerprint),

@@ -1,10 +1,9 @@
 import { once } from 'node:events';
 import * as net from 'node:net';
-import type { TestContext } from 'node:test';
+import test, { type TestContext } from 'node:test';
 import type { Config } from '../../src/config/schema.ts';
-import { HttpProxyEngine } from '../../src/engine/http-proxy.ts';
+import { HttpFront, type Connection } from '../../src/engine/http-front.ts';
 import type { Facts, Log } from '../../src/log.ts';
-import { HttpFront, type Connection } from '../../src/proxy/http-front.ts';
 
 export interface Line {
   level: keyof Log;
@@ -59,6 +58,11 @@ export class TestFront {
   }
 }
 
+/** A test of what both engines must do. */
+export function both(name: string, check: (t: TestContext, engine: 'native' | 'http-proxy') => Promise<void>): void {
+  for (const engine of ['native', 'http-proxy'] as const) test(`${name} (${engine})`, { timeout: 10_000 }, (t) => check(t, engine));
+}
+
 export async function startFront(t: TestContext, config: Config, connection: Partial<Connection> = {}): Promise<TestFront> {
   const lines: Line[] = [];
   const waiting = new Set<() => void>();
@@ -69,7 +73,7 @@ export async function startFront(t: TestContext, config: Config, connection: Par
       for (const wake of waiting) wake();
     };
   const log: Log = { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };
-  const front = new HttpFront({ config, log, engine: new HttpProxyEngine() });
+  const front = new HttpFront({ config, log });
   const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: false }, (socket) => {
     front.accept(socket, {
       clientAddress: '192.0.2.7',

@@ -4,21 +4,19 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import * as http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test from 'node:test';
 import { RawBackend, answering, closedPort, httpBackend, messages } from './support/backend.ts';
 import { configOf } from './support/config.ts';
-import { startFront } from './support/front.ts';
+import { both, startFront } from './support/front.ts';
 
-const limit = { timeout: 10_000 };
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 
 function get(path = '/', fields = ''): string {
   return `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${fields}\r\n`;
 }
 
-test('every method with every framing arrives as exactly one request with its body', limit, async (t) => {
+both('every method with every framing arrives as exactly one request with its body', async (t, engine) => {
   const backend = await answering('').listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
   const bodies = [
     ['', '', ''],
@@ -42,9 +40,9 @@ test('every method with every framing arrives as exactly one request with its bo
   assert.doesNotMatch(backend.text, /ext=1|X-Trailer/);
 });
 
-test('a GET with Trailer does not hurt (http-proxy dies of it), and hop-by-hop fields do not pass', limit, async (t) => {
+both('a GET with Trailer does not hurt (http-proxy dies of it), and hop-by-hop fields do not pass', async (t, engine) => {
   const backend = await answering('ok', 'X-Kept: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nTrailer: X\r\n').listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const hops =
     'Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 300\r\nTrailer: X-Sum\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nProxy-Connection: x\r\n';
   const { status, head } = await front.ask(get('/', hops));
@@ -57,13 +55,13 @@ test('a GET with Trailer does not hurt (http-proxy dies of it), and hop-by-hop f
     'X-Forwarded-Proto: https',
     'X-Forwarded-Host: a.test',
     'X-Forwarded-Port: 443',
-    'Connection: keep-alive',
+    ...(engine === 'native' ? [] : ['Connection: keep-alive']),
   ]);
 });
 
-test('a DELETE with a chunked body that looks like a request is one request (http-proxy #1721)', limit, async (t) => {
+both('a DELETE with a chunked body that looks like a request is one request (http-proxy #1721)', async (t, engine) => {
   const backend = await answering().listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const inner = get('/smuggled');
   const { status } = await front.ask(
     `DELETE /x HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n${inner.length.toString(16)}\r\n${inner}\r\n0\r\n\r\n`,
@@ -75,9 +73,9 @@ test('a DELETE with a chunked body that looks like a request is one request (htt
   );
 });
 
-test('Connection cannot take the framing away', limit, async (t) => {
+both('Connection cannot take the framing away', async (t, engine) => {
   const backend = await answering().listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   for (const framing of ['Content-Length: 5\r\n\r\nhello', 'Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n']) {
     await front.ask(`POST / HTTP/1.1\r\nHost: a.test\r\nConnection: close, content-length, transfer-encoding, host, x-forwarded-for\r\n${framing}`);
   }
@@ -89,9 +87,9 @@ test('Connection cannot take the framing away', limit, async (t) => {
   for (const { head } of arrived) assert.match(head, /^Host: a.test\r\n[^]*X-Forwarded-For: 192.0.2.7/m);
 });
 
-test('the target arrives byte for byte', limit, async (t) => {
+both('the target arrives byte for byte', async (t, engine) => {
   const backend = await answering().listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const targets = ['//a//b', '/a/../b/./c', '/%2f%5C%2e', '/a\\b', '/?a=//b&c=http://x//y', '/a?b?c', '/a\'b|c^d`e{f}"g<h>', '/http:/x', '/https:/x'];
   const client = await front.connect();
   for (const target of targets) {
@@ -104,9 +102,9 @@ test('the target arrives byte for byte', limit, async (t) => {
   );
 });
 
-test('fields arrive with their case and order, in both directions', limit, async (t) => {
+both('fields arrive with their case and order, in both directions', async (t, engine) => {
   const backend = await answering('ok', 'X-zEta: 1\r\nSet-Cookie: a=1\r\nx-Alpha: \xe9\r\nSet-Cookie: b=2\r\n').listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const { head } = await front.ask('GET / HTTP/1.1\r\nX-zEta: 1\r\nHOST: a.test\r\nx-Alpha: \xe9\r\nX-Rep: 1\r\nX-Rep: 2\r\n\r\n');
   assert.deepEqual(messages(backend.text)[0]?.lines.slice(0, 5), ['X-zEta: 1', 'HOST: a.test', 'x-Alpha: \xe9', 'X-Rep: 1', 'X-Rep: 2']);
   assert.match(head, /\r\nX-zEta: 1\r\nSet-Cookie: a=1\r\nx-Alpha: \xe9\r\nSet-Cookie: b=2\r\n/);
@@ -115,7 +113,7 @@ test('fields arrive with their case and order, in both directions', limit, async
   assert.match(backend.text, /^X: \xe9\r$/m);
 });
 
-test('answers keep their framing: HEAD, 204, 304, chunked, until close', limit, async (t) => {
+both('answers keep their framing: HEAD, 204, 304, chunked, until close', async (t, engine) => {
   const answers: Record<string, string> = {
     '/head': 'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n',
     '/204': 'HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n',
@@ -129,7 +127,7 @@ test('answers keep their framing: HEAD, 204, 304, chunked, until close', limit, 
     socket.write(answers[path] ?? '');
     if (path === '/close') socket.end();
   }).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
   client.send('HEAD /head HTTP/1.1\r\nHost: a.test\r\n\r\n');
   assert.match((await client.answer(true)).head, /^Content-Length: 1000$/m);
@@ -152,9 +150,9 @@ test('answers keep their framing: HEAD, 204, 304, chunked, until close', limit, 
   assert.match((await client.answer()).head, /^HTTP\/1.1 299 Whatever You Like/);
 });
 
-test('the head of a slow answer is not held back', limit, async (t) => {
+both('the head of a slow answer is not held back', async (t, engine) => {
   const backend = await new RawBackend(({ socket }) => socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
   client.send(get());
   await client.until(() => client.text.includes('\r\n\r\n'));
@@ -162,18 +160,18 @@ test('the head of a slow answer is not held back', limit, async (t) => {
   await client.until(() => client.text.endsWith('1\r\nx\r\n'));
 });
 
-test('a unix socket is a backend like any other', limit, async (t) => {
+both('a unix socket is a backend like any other', async (t, engine) => {
   const folder = await mkdtemp(join(tmpdir(), 'backend-'));
   t.after(() => rm(folder, { recursive: true }));
   const path = join(folder, 'app.sock');
   const server = http.createServer((req, res) => res.end(`hello ${req.headers.host}`)).listen(path);
   t.after(() => server.close());
   await once(server, 'listening');
-  const front = await startFront(t, configOf({ backends: [`unix:${path}`] }));
+  const front = await startFront(t, configOf({ engine, backends: [`unix:${path}`] }));
   assert.equal((await front.ask(get())).body, 'hello a.test');
 });
 
-test('connections are kept, and a retry saves an idempotent request from a dead one', limit, async (t) => {
+both('connections are kept, and a retry saves an idempotent request from a dead one', async (t, engine) => {
   let served = 0;
   const backend = await new RawBackend(({ socket, text }) => {
     served += 1;
@@ -181,7 +179,7 @@ test('connections are kept, and a retry saves an idempotent request from a dead 
     if (messages(text).length === 1) socket.write(OK);
     else socket.resetAndDestroy();
   }).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
   client.send(get('/1'));
   await client.answer();
@@ -194,7 +192,7 @@ test('connections are kept, and a retry saves an idempotent request from a dead 
   await front.logged('backend_stale');
 });
 
-test('after a restart of the backend the retry does not meet the next dead connection', limit, async (t) => {
+both('after a restart of the backend the retry does not meet the next dead connection', async (t, engine) => {
   let restarted = false;
   const waiting: (() => void)[] = [];
   const backend = await new RawBackend(({ socket, text }) => {
@@ -202,7 +200,7 @@ test('after a restart of the backend the retry does not meet the next dead conne
     else if (restarted) socket.write(OK);
     else waiting.push(() => socket.write(OK));
   }).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const clients = [await front.connect(), await front.connect(), await front.connect()];
   for (const client of clients) client.send(get());
   await backend.until(() => waiting.length === 3);
@@ -213,13 +211,13 @@ test('after a restart of the backend the retry does not meet the next dead conne
   assert.equal((await clients[0]?.answer())?.status, 200);
 });
 
-test('what a backend says without being asked is not the answer to the next request', limit, async (t) => {
+both('what a backend says without being asked is not the answer to the next request', async (t, engine) => {
   const backend = await new RawBackend(({ socket, text }) => {
     const count = messages(text).length;
     if (count === 1) socket.write(`${OK}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison`);
     else socket.write(OK);
   }).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
   for (let n = 0; n < 5; n += 1) {
     client.send(get(`/${n}`));
@@ -227,9 +225,9 @@ test('what a backend says without being asked is not the answer to the next requ
   }
 });
 
-test('a byte on an idle backend connection ends it', limit, async (t) => {
+both('a byte on an idle backend connection ends it', async (t, engine) => {
   const backend = await answering().listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
   client.send(get('/1'));
   await client.answer();
@@ -241,10 +239,10 @@ test('a byte on an idle backend connection ends it', limit, async (t) => {
   assert.equal(backend.connections.length, 2);
 });
 
-test('a request that cannot be delivered goes to the next backend with its whole body, and the dead one is left alone', limit, async (t) => {
+both('a request that cannot be delivered goes to the next backend with its whole body, and the dead one is left alone', async (t, engine) => {
   const dead = await closedPort();
   const backend = await answering().listen(t);
-  const front = await startFront(t, configOf({ backends: [dead, backend.url] }));
+  const front = await startFront(t, configOf({ engine, backends: [dead, backend.url] }));
   const client = await front.connect();
   for (let n = 0; n < 4; n += 1) {
     client.send('POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello');
@@ -261,12 +259,12 @@ test('a request that cannot be delivered goes to the next backend with its whole
   );
 });
 
-test('an ordinary application gets and gives everything', limit, async (t) => {
+both('an ordinary application gets and gives everything', async (t, engine) => {
   const { url } = await httpBackend(t, (req, res) => {
     res.writeHead(201, { 'X-Method': req.method ?? '', Date: 'Thu, 01 Jan 1970 00:00:00 GMT' });
     req.pipe(res);
   });
-  const front = await startFront(t, configOf({ backends: [url] }));
+  const front = await startFront(t, configOf({ engine, backends: [url] }));
   const res = await fetch(`http://127.0.0.1:${front.port}/x`, { method: 'POST', body: 'some body' }).catch((error: unknown) => error);
   assert(res instanceof Response);
   assert.deepEqual(

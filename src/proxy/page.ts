@@ -1,6 +1,5 @@
-import { STATUS_CODES, type ServerResponse } from 'node:http';
-import { field, rawFromFields, type Field } from './headers.ts';
-import type { ProxyError } from './proxy-error.ts';
+import { STATUS_CODES } from 'node:http';
+import { field, type Field } from './headers.ts';
 
 /** What a client is told; nothing about backends, addresses or settings. */
 const EXPLANATION: Record<number, string> = {
@@ -20,8 +19,9 @@ const EXPLANATION: Record<number, string> = {
 };
 
 /** A small page that needs nothing else: HTML for browsers, text for whoever does not ask for HTML. */
-export function page(status: number, accept: string | undefined): { fields: Field[]; body: Buffer } {
-  const title = `${status} ${STATUS_CODES[status] ?? 'Error'}`;
+export function page(status: number, accept: string | undefined): { reason: string; fields: Field[]; body: Buffer } {
+  const reason = STATUS_CODES[status] ?? 'Error';
+  const title = `${status} ${reason}`;
   const explanation = EXPLANATION[status] ?? '';
   const html = accept === undefined || /text\/html|\*\/\*/i.test(accept);
   const body = html
@@ -29,6 +29,7 @@ export function page(status: number, accept: string | undefined): { fields: Fiel
       `<body style="font:16px sans-serif;max-width:40em;margin:4em auto;padding:0 1em"><h1>${title}</h1><p>${explanation}</p></body></html>\n`
     : `${title}\n${explanation}\n`;
   return {
+    reason,
     fields: [
       field('Content-Type', html ? 'text/html; charset=utf-8' : 'text/plain; charset=utf-8'),
       field('Content-Length', String(Buffer.byteLength(body))),
@@ -36,23 +37,4 @@ export function page(status: number, accept: string | undefined): { fields: Fiel
     ],
     body: Buffer.from(body),
   };
-}
-
-/** A head for a connection that node:http has let go of. */
-export function headBytes(status: number, fields: readonly Field[]): Buffer {
-  const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, ...fields.map(({ name, value }) => `${name}: ${value}`)];
-  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
-}
-
-/** Answers with fields and a body that are complete. */
-export function respond(res: ServerResponse, status: number, fields: readonly Field[], body: Buffer): void {
-  res.writeHead(status, STATUS_CODES[status] ?? '', rawFromFields(fields));
-  res.end(body);
-}
-
-/** Answers with the page of a refusal; `close` ends the connection after it. */
-export function refuse(res: ServerResponse, error: ProxyError, accept: string | undefined, close: boolean): void {
-  const { fields, body } = page(error.status, accept);
-  const allow: Field[] = error.code === 'method_not_allowed' ? [field('Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS')] : [];
-  respond(res, error.status, [...fields, ...allow, ...(close ? [field('Connection', 'close')] : [])], body);
 }

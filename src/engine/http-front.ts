@@ -1,0 +1,97 @@
+import type { Socket } from 'node:net';
+import type { Config, Timeouts } from '../config/schema.ts';
+import type { Log } from '../log.ts';
+import type { Connection } from '../proxy/client-stream.ts';
+import { Deadlines } from '../proxy/deadlines.ts';
+import { Handler } from '../proxy/handler.ts';
+import { Http1Connection, type Http1Host } from './http1-connection.ts';
+import { HttpProxyEngine } from './http-proxy.ts';
+import { NativeEngine } from './native.ts';
+
+export type { Connection } from '../proxy/client-stream.ts';
+
+/** How long the first request of a new connection may take at a shutdown, in milliseconds: it is on its way. */
+const FIRST_REQUEST = 2_000;
+
+/** Serves HTTP on connections that others have accepted: sockets after their TLS handshake, or plain ones. */
+export class HttpFront implements Http1Host {
+  readonly handler: Handler;
+  readonly deadlines = new Deadlines();
+  timeouts: Timeouts;
+  isClosing = false;
+  isHurrying = false;
+  readonly #engines: { native: NativeEngine; 'http-proxy': HttpProxyEngine };
+  readonly #connections = new Set<Http1Connection>();
+  #emptied: (() => void) | undefined;
+
+  constructor({ config, log }: { config: Config; log: Log }) {
+    this.timeouts = config.timeouts;
+    this.#engines = { native: new NativeEngine(this.deadlines), 'http-proxy': new HttpProxyEngine() };
+    this.handler = new Handler({ engines: this.#engines, log, deadlines: this.deadlines, config });
+  }
+
+  /** Connections that are open, tunnels among them. */
+  get open(): number {
+    return this.#connections.size;
+  }
+
+  /** Takes over a connection; it is closed by the client, by a timeout or by `close`. */
+  accept(socket: Socket, connection: Connection): void {
+    if (!socket.destroyed) this.#connections.add(new Http1Connection(socket, connection, this));
+  }
+
+  left(connection: Http1Connection): void {
+    this.#connections.delete(connection);
+    if (this.#connections.size === 0) this.#emptied?.();
+  }
+
+  /** Serves new requests from another configuration. */
+  update(config: Config): void {
+    this.timeouts = config.timeouts;
+    this.handler.update(config);
+  }
+
+  /**
+   * Ends the connections of these virtual hosts, whose rules for client certificates have changed: who was let in under the
+   * old ones is not served further. Requests that have been read are answered; a WebSocket that is open stays.
+   */
+  endOutdated(virtualHosts: ReadonlySet<string>): void {
+    for (const one of this.#connections) if (virtualHosts.has(one.connection.virtualHost ?? '')) one.endOutdated();
+  }
+
+  /** From now on each answer says that it is the last of its connection. */
+  announceEnd(): void {
+    this.isClosing = true;
+  }
+
+  /**
+   * Ends each connection after its next answer (or with its tunnel), and cuts what is left after `graceMs`.
+   * @param hasSuccessor others serve from now on, so there is time: an idle connection may ask once more, because a request may
+   *   be on its way already (HAProxy's idle-close-on-response)
+   */
+  async close(graceMs: number, hasSuccessor = false): Promise<void> {
+    this.announceEnd();
+    if (!hasSuccessor) this.endIdle();
+    if (this.#connections.size > 0) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#emptied = resolve;
+      const timer = setTimeout(() => {
+        for (const connection of this.#connections) connection.destroy();
+      }, graceMs);
+      await promise;
+      clearTimeout(timer);
+    }
+    for (const engine of Object.values(this.#engines)) engine.close();
+    this.deadlines.close();
+  }
+
+  /** Ends connections between two requests now, and new ones when their first request does not come soon. */
+  endIdle(): void {
+    this.isHurrying = true;
+    const end = (isFresh: boolean): void => {
+      for (const connection of this.#connections) if (connection.isIdle && connection.isFresh === isFresh) connection.endSoon();
+    };
+    end(false);
+    setTimeout(() => end(true), FIRST_REQUEST).unref();
+  }
+}

@@ -1,0 +1,331 @@
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Timeouts } from '../config/schema.ts';
+import type { ClientStream, Connection } from '../proxy/client-stream.ts';
+import type { Deadlines, Timed } from '../proxy/deadlines.ts';
+import type { AnswerHead } from '../proxy/engine.ts';
+import type { Exchange } from '../proxy/exchange.ts';
+import type { Handler } from '../proxy/handler.ts';
+import type { Field } from '../proxy/headers.ts';
+import { ProxyError } from '../proxy/proxy-error.ts';
+import { parseRequestHead, type RequestHead } from '../proxy/request-head.ts';
+import { BodyReader } from './body-reader.ts';
+import { dateLine } from './date.ts';
+import { findHeadEnd, scanRequestHead } from './head.ts';
+import { MessageWriter, fieldLines } from './message-writer.ts';
+
+/** What connections share. */
+export interface Http1Host {
+  readonly handler: Handler;
+  readonly deadlines: Deadlines;
+  readonly timeouts: Timeouts;
+  /** Each answer is the last of its connection. */
+  readonly isClosing: boolean;
+  /** Nobody waits for idle connections. */
+  readonly isHurrying: boolean;
+  /** The connection is closed and its last exchange accounted for. */
+  left(connection: Http1Connection): void;
+}
+
+const NOTHING = Buffer.alloc(0);
+/** Bytes that a client may send ahead of its answer; then its socket is not read. */
+const MAX_AHEAD = 65_536;
+/** What is read of a request body after its answer, so that the next request can be found behind it (RFC 9112, 9.3). */
+const MAX_LEFT = 262_144;
+/** ms for that, and for a client to close after us. */
+const MAX_WAIT = 5_000;
+
+/**
+ * A client's connection that speaks HTTP/1.0 or 1.1 (RFC 9112), after its TLS handshake or without one. Requests are
+ * answered one after the other; the next head is not read before the answer to the last is complete.
+ */
+export class Http1Connection implements ClientStream, Timed {
+  deadline: number;
+  readonly connection: Connection;
+  readonly #socket: Socket;
+  readonly #host: Http1Host;
+  readonly #writer: MessageWriter;
+  #input: Buffer = NOTHING;
+  /** How much of the input has been searched for the end of a head. */
+  #searched = 0;
+  /** The first request has begun to arrive. */
+  #isUsed = false;
+  #isAdvancing = false;
+
+  /** The request that is being answered; undefined when it was no proper one, and between two. */
+  #head: RequestHead | undefined;
+  #exchange: Exchange | undefined;
+  /** What is still to come of its body. */
+  #body: BodyReader | undefined;
+  /** Bytes of it that are read after the answer. */
+  #left = MAX_LEFT;
+  #answer: 'awaited' | 'begun' | 'complete' = 'awaited';
+  #bodyless = false;
+  #isLast = false;
+
+  /** Our side is closed; what comes is dropped, until the client closes too. */
+  #isLingering = false;
+  #isTunnel = false;
+  /** The handshake obeyed rules that are not in force any more: nothing new is taken from this connection. */
+  #isOutdated = false;
+  /** Bytes that the kernel had taken when the connection last expired. */
+  #taken = 0;
+
+  constructor(socket: Socket, connection: Connection, host: Http1Host) {
+    this.connection = connection;
+    this.#socket = socket;
+    this.#host = host;
+    this.#writer = new MessageWriter(socket);
+    this.deadline = performance.now() + host.timeouts.requestHeader;
+    host.deadlines.watch(this);
+    socket.on('data', this.#onData);
+    socket.on('end', this.#onEnd);
+    socket.on('drain', () => this.#exchange?.clientDrained());
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => {
+      host.deadlines.forget(this);
+      if (this.#isTunnel) return;
+      this.#exchange?.clientGone();
+      host.left(this);
+    });
+  }
+
+  /** Between two requests. */
+  get isIdle(): boolean {
+    return this.#exchange === undefined;
+  }
+
+  /** No request has come yet: the first may be on its way. */
+  get isFresh(): boolean {
+    return !this.#isUsed;
+  }
+
+  /** Ends when the request under way has its answer; a tunnel stays. */
+  endOutdated(): void {
+    this.#isOutdated = true;
+    if (this.isIdle) this.endSoon();
+  }
+
+  endSoon(): void {
+    this.#socket.destroySoon();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  expire(): void {
+    if (this.#exchange || this.#isLingering) return this.destroy();
+    if (this.#input.length > 0) {
+      this.#reject(new ProxyError('client_head_timeout', 'the client did not finish its request head', { setting: 'timeouts.request_header' }));
+      return;
+    }
+    // A slow client may still be taking the end of its answer.
+    const taken = this.#socket.bytesWritten - this.#socket.writableLength;
+    if (this.#socket.writableLength > 0 && taken > this.#taken) {
+      this.#taken = taken;
+      this.#limit(this.#host.timeouts.responseBody);
+    } else {
+      this.#socket.end();
+      this.destroy();
+    }
+  }
+
+  // Reading.
+
+  readonly #onData = (bytes: Buffer): void => {
+    if (this.#isLingering) return;
+    this.#input = this.#input.length === 0 ? bytes : Buffer.concat([this.#input, bytes]);
+    this.#advance();
+  };
+
+  /** RFC 9112, 9.6 leaves open what a client means by closing its side; to nginx, too, it has gone away. */
+  readonly #onEnd = (): void => {
+    if (this.#exchange && !this.#isLingering) this.destroy();
+    else this.endSoon();
+  };
+
+  #advance(): void {
+    if (this.#isAdvancing) return;
+    this.#isAdvancing = true;
+    while (this.#input.length > 0 && !this.#isLingering && !this.#isTunnel && !this.#socket.destroyed) {
+      if (!this.#exchange) {
+        if (this.#isOutdated || !this.#readHead()) break;
+      } else if (this.#body) {
+        this.#readBody(this.#exchange, this.#body);
+      } else {
+        if (this.#input.length > MAX_AHEAD) this.#socket.pause();
+        break;
+      }
+    }
+    this.#isAdvancing = false;
+  }
+
+  /** @returns false when more bytes are needed */
+  #readHead(): boolean {
+    let line = '-';
+    try {
+      const end = findHeadEnd(this.#input, this.#searched);
+      if (end === -1) {
+        if (this.#searched === 0) this.#limit(this.#host.timeouts.requestHeader);
+        this.#searched = this.#input.length;
+        return false;
+      }
+      const { method, target, version, fields } = scanRequestHead(this.#input, 0, end);
+      this.#input = end === this.#input.length ? NOTHING : this.#input.subarray(end);
+      line = `${method} ${target}`;
+      this.#begin(parseRequestHead(method, target, version, fields));
+    } catch (error) {
+      this.#reject(error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message), line);
+    }
+    return true;
+  }
+
+  #begin(head: RequestHead): void {
+    this.#enter(head);
+    if (head.framing !== 'none' && head.framing !== 0) this.#body = new BodyReader(head.framing, 'bad_request');
+    this.#exchange = this.#host.handler.begin(this, head);
+    this.#settle();
+  }
+
+  /** What is not a proper request is answered, and nothing behind it is read: nobody knows where it ends. */
+  #reject(error: ProxyError, line = '-'): void {
+    this.#enter(undefined);
+    this.#input = NOTHING;
+    this.#exchange = this.#host.handler.reject(this, error, line);
+    this.#settle();
+  }
+
+  #enter(head: RequestHead | undefined): void {
+    this.deadline = Infinity;
+    this.#isUsed = true;
+    this.#searched = 0;
+    this.#head = head;
+    this.#body = undefined;
+    this.#left = MAX_LEFT;
+    this.#answer = 'awaited';
+    this.#isLast = false;
+  }
+
+  #readBody(exchange: Exchange, body: BodyReader): void {
+    try {
+      const taken = body.read(this.#input, (piece) => {
+        if (exchange.isOver) this.#left -= piece.length;
+        else if (!exchange.body(piece)) this.#socket.pause();
+      });
+      this.#input = taken === this.#input.length ? NOTHING : this.#input.subarray(taken);
+    } catch (error) {
+      this.#input = NOTHING;
+      this.#isLast = true;
+      this.#body = undefined;
+      if (exchange.isOver) return this.#settle();
+      exchange.refuse(error as ProxyError);
+      return;
+    }
+    if (body.done) {
+      this.#body = undefined;
+      exchange.bodyEnded(body.trailers);
+      this.#settle();
+    } else if (this.#left < 0) {
+      this.#linger();
+    }
+    exchange.flushBody();
+  }
+
+  resumeBody(): void {
+    this.#socket.resume();
+  }
+
+  // Answering.
+
+  inform(status: number, fields: readonly Field[]): void {
+    if (this.#head?.version !== '1.1') return;
+    const text = status === 100 ? '' : fieldLines(fields);
+    this.#writer.begin(`HTTP/1.1 ${status} ${status === 100 ? 'Continue' : 'Early Hints'}\r\n${text}\r\n`, false);
+    this.#writer.flush();
+  }
+
+  respond({ status, reason, fields, framing }: AnswerHead, last: boolean): void {
+    const head = this.#head;
+    const chunked = framing === 'chunked' && head?.version !== '1.0';
+    this.#answer = 'begun';
+    this.#bodyless = head?.method === 'HEAD' || status === 204 || status === 304;
+    // Without a length and without chunks, only the end of the connection ends the answer (RFC 9112, 6.3).
+    this.#isLast ||= last || head?.persistent !== true || this.#host.isClosing || this.#isOutdated || (framing === 'chunked' && !chunked && !this.#bodyless);
+    let text = `HTTP/1.1 ${status} ${reason}\r\n${fieldLines(fields)}`;
+    // RFC 9110, 6.6.1: whoever forwards an answer without a date adds one.
+    if (!fields.some(({ key }) => key === 'date')) text += dateLine();
+    if (chunked && !this.#bodyless) text += 'Transfer-Encoding: chunked\r\n';
+    if (this.#isLast) text += 'Connection: close\r\n';
+    else if (head?.version === '1.0') text += 'Connection: keep-alive\r\n';
+    this.#writer.begin(`${text}\r\n`, chunked && !this.#bodyless);
+  }
+
+  write(piece: Buffer): boolean {
+    return this.#bodyless || this.#writer.write(piece);
+  }
+
+  flush(): void {
+    this.#writer.flush();
+  }
+
+  end(trailers: readonly Field[]): void {
+    this.#writer.end(trailers);
+    this.#writer.flush();
+    this.#answer = 'complete';
+    if (this.#exchange) this.#settle();
+  }
+
+  cut(): void {
+    this.#writer.flush();
+    this.destroy();
+  }
+
+  switchProtocols(fields: readonly Field[]): Duplex | undefined {
+    const socket = this.#socket;
+    if (socket.destroyed) return undefined;
+    this.#isTunnel = true;
+    socket.pause();
+    socket.off('data', this.#onData);
+    socket.off('end', this.#onEnd);
+    if (this.#input.length > 0) socket.unshift(this.#input);
+    this.#input = NOTHING;
+    this.#writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${fieldLines(fields)}\r\n`, false);
+    this.#writer.flush();
+    return socket;
+  }
+
+  /** Goes on to the next request when this one is read and answered. */
+  #settle(): void {
+    if (this.#answer !== 'complete' || !this.#exchange?.isOver) return;
+    if (this.#isTunnel) {
+      this.#host.left(this);
+    } else if (this.#isLast && this.#body === undefined) {
+      this.#exchange = undefined;
+      this.#linger();
+    } else if (this.#body) {
+      this.#socket.resume();
+      if (this.#isLast) this.#linger();
+      else this.#limit(MAX_WAIT);
+    } else {
+      this.#exchange = undefined;
+      if (this.#host.isHurrying || this.#isOutdated) return this.endSoon();
+      this.#limit(this.#host.timeouts.keepAlive);
+      if (this.#socket.isPaused()) this.#socket.resume();
+      this.#advance();
+    }
+  }
+
+  /** Closing on unread input would reset the connection, and the client could lose the answer with it (RFC 9112, 9.6). */
+  #linger(): void {
+    this.#isLingering = true;
+    this.#input = NOTHING;
+    this.#limit(MAX_WAIT);
+    this.#socket.resume();
+    this.#socket.end();
+  }
+
+  #limit(ms: number): void {
+    this.deadline = performance.now() + ms;
+  }
+}

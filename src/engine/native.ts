@@ -1,0 +1,75 @@
+import type { BackendAddress } from '../config/values.ts';
+import type { Deadlines } from '../proxy/deadlines.ts';
+import type { BackendRequest, BackendStream, Engine, Recipient } from '../proxy/engine.ts';
+import { UpstreamConnection, type UpstreamOwner } from './upstream-connection.ts';
+
+/** Carries requests over connections of its own, and keeps these for the next ones. */
+export class NativeEngine implements Engine {
+  readonly #deadlines: Deadlines;
+  readonly #pools = new Map<string, ConnectionPool>();
+
+  constructor(deadlines: Deadlines) {
+    this.#deadlines = deadlines;
+  }
+
+  send(backend: BackendAddress, request: BackendRequest, recipient: Recipient): BackendStream {
+    let pool = this.#pools.get(backend.name);
+    if (!pool) {
+      pool = new ConnectionPool(backend, this.#deadlines, () => this.#pools.delete(backend.name));
+      this.#pools.set(backend.name, pool);
+    }
+    const connection = pool.take(request.upgrade);
+    connection.send(request, recipient);
+    return connection;
+  }
+
+  close(): void {
+    for (const pool of this.#pools.values()) pool.close();
+  }
+}
+
+/** The connections to one backend. */
+class ConnectionPool implements UpstreamOwner {
+  readonly #backend: BackendAddress;
+  readonly #deadlines: Deadlines;
+  readonly #onEmpty: () => void;
+  readonly #all = new Set<UpstreamConnection>();
+  /** The one used last is used next, so that those which are not needed grow old. */
+  readonly #idle: UpstreamConnection[] = [];
+
+  constructor(backend: BackendAddress, deadlines: Deadlines, onEmpty: () => void) {
+    this.#backend = backend;
+    this.#deadlines = deadlines;
+    this.#onEmpty = onEmpty;
+  }
+
+  /** @param isNew a connection that no request has used */
+  take(isNew: boolean): UpstreamConnection {
+    const kept = isNew ? undefined : this.#idle.pop();
+    if (kept) return kept;
+    const connection = new UpstreamConnection(this.#backend, this);
+    this.#all.add(connection);
+    this.#deadlines.watch(connection);
+    return connection;
+  }
+
+  released(connection: UpstreamConnection): void {
+    this.#idle.push(connection);
+  }
+
+  closed(connection: UpstreamConnection): void {
+    this.#deadlines.forget(connection);
+    const at = this.#idle.lastIndexOf(connection);
+    if (at !== -1) this.#idle.splice(at, 1);
+    if (this.#all.delete(connection) && this.#all.size === 0) this.#onEmpty();
+  }
+
+  /** A dead kept connection means a restarted backend: its siblings are as dead, and a retry must not find one. */
+  stale(): void {
+    for (const connection of this.#idle.splice(0)) connection.abort();
+  }
+
+  close(): void {
+    for (const connection of this.#all) connection.abort();
+  }
+}

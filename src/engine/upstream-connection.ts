@@ -1,0 +1,263 @@
+import * as net from 'node:net';
+import type { BackendAddress } from '../config/values.ts';
+import type { Timed } from '../proxy/deadlines.ts';
+import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
+import { valuesOf, type Field } from '../proxy/headers.ts';
+import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
+import { BodyReader } from './body-reader.ts';
+import { findResponseHeadEnd, scanResponseHead } from './head.ts';
+import { MessageWriter, fieldLines } from './message-writer.ts';
+import { parseResponseHead } from './response-head.ts';
+import { joinTunnel } from './tunnel.ts';
+
+/** Most applications close an idle connection after 5 s. */
+const IDLE = 4_000;
+/** Interim answers to one request. */
+const MAX_INFORMATION = 100;
+const NOTHING = Buffer.alloc(0);
+
+/** What becomes of a connection. */
+export interface UpstreamOwner {
+  /** It can take another request. */
+  released(connection: UpstreamConnection): void;
+  closed(connection: UpstreamConnection): void;
+  /** A kept connection was dead. */
+  stale(): void;
+}
+
+/** A connection to a backend that speaks HTTP/1.1 (RFC 9112), and carries one request at a time. */
+export class UpstreamConnection implements BackendStream, Timed {
+  deadline = Infinity;
+  isConnected = false;
+  readonly #backend: BackendAddress;
+  readonly #owner: UpstreamOwner;
+  readonly #socket: net.Socket;
+  readonly #writer: MessageWriter;
+  #input: Buffer = NOTHING;
+  #searched = 0;
+  #recipient: Recipient | undefined;
+  #request: BackendRequest | undefined;
+  #isReused = false;
+  /** The request is written to its end. */
+  #isSent = false;
+  /** A byte of the answer has come. */
+  #isAnswering = false;
+  #body: BodyReader | undefined;
+  #information = 0;
+  #persistent = false;
+  /** How long it may be idle, in ms. */
+  #idle = IDLE;
+
+  constructor(backend: BackendAddress, owner: UpstreamOwner) {
+    this.#backend = backend;
+    this.#owner = owner;
+    const socket = net.connect({ ...('socketPath' in backend ? { path: backend.socketPath } : { host: backend.host, port: backend.port }), noDelay: true });
+    this.#socket = socket;
+    this.#writer = new MessageWriter(socket);
+    socket.on('connect', () => {
+      this.isConnected = true;
+      this.deadline = Infinity;
+      this.#recipient?.connected();
+    });
+    socket.on('data', this.#onData);
+    socket.on('end', this.#onEnd);
+    socket.on('drain', () => {
+      if (!this.#isSent) this.#recipient?.drained();
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) => this.#fail(error.code ?? error.message));
+    socket.on('close', () => {
+      this.#fail('closed');
+      owner.closed(this);
+    });
+  }
+
+  /** Sends a request; before the connection stands, or on a kept one. */
+  send(request: BackendRequest, recipient: Recipient): void {
+    const { method, target, fields, framing, expectContinue } = request;
+    this.#isReused = this.isConnected;
+    this.deadline = this.isConnected ? Infinity : performance.now() + request.timeouts.connect;
+    this.#request = request;
+    this.#recipient = recipient;
+    this.#isSent = framing === 'none';
+    this.#isAnswering = false;
+    this.#information = 0;
+    const expect = expectContinue ? 'Expect: 100-continue\r\n' : '';
+    this.#writer.begin(`${method} ${target} HTTP/1.1\r\n${fieldLines(fields)}${expect}\r\n`, framing === 'chunked');
+    if (this.#isSent || !this.isConnected) this.#writer.flush();
+  }
+
+  expire(): void {
+    if (this.#recipient) this.#give('backend_connect_timeout', 'the backend did not accept the connection in time', { setting: 'timeouts.connect' });
+    else this.abort();
+  }
+
+  // The request.
+
+  write(piece: Buffer): boolean {
+    return this.#writer.write(piece);
+  }
+
+  flush(): void {
+    this.#writer.flush();
+  }
+
+  /** Trailers end here: nobody knows whether the backend wants them (RFC 9110, 6.5.1). */
+  end(): void {
+    if (this.#isSent) return;
+    this.#writer.end([]);
+    this.#writer.flush();
+    this.#isSent = true;
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    if (this.#socket.isPaused()) this.#socket.resume();
+  }
+
+  abort(): void {
+    this.#recipient = undefined;
+    this.#socket.destroy();
+    // At once, not when the socket has closed: nobody may take it meanwhile.
+    this.#owner.closed(this);
+  }
+
+  // The answer.
+
+  readonly #onData = (bytes: Buffer): void => {
+    const recipient = this.#recipient;
+    // What a backend says without being asked could be taken for the answer to the next request.
+    if (!recipient) return this.abort();
+    this.#isAnswering = true;
+    this.#input = this.#input.length === 0 ? bytes : Buffer.concat([this.#input, bytes]);
+    try {
+      while (this.#input.length > 0 && this.#recipient === recipient) {
+        if (!(this.#body ? this.#readBody(recipient, this.#body) : this.#readHead(recipient))) break;
+      }
+      if (this.#recipient === recipient) recipient.flush();
+    } catch (error) {
+      this.#reject(error);
+    }
+  };
+
+  /** @returns false when more bytes are needed */
+  #readHead(recipient: Recipient): boolean {
+    const end = findResponseHeadEnd(this.#input, this.#searched, false);
+    if (end === -1) {
+      this.#searched = this.#input.length;
+      // Another protocol may never send the end of a head.
+      if (!looksLikeHttp(this.#input)) throw this.#error('backend_bad_response', "the backend's answer is malformed", { cause: 'not HTTP/1' });
+      return false;
+    }
+    const request = this.#request!;
+    const scanned = scanResponseHead(this.#input, 0, end, false);
+    this.#searched = 0;
+    this.#input = end === this.#input.length ? NOTHING : this.#input.subarray(end);
+    if (scanned.status >= 100 && scanned.status < 200 && scanned.status !== 101) {
+      this.#information += 1;
+      if (this.#information > MAX_INFORMATION) throw this.#error('backend_bad_response', 'the backend sends interim answers without end');
+      recipient.informed(scanned.status, scanned.fields);
+      return true;
+    }
+    const head = parseResponseHead(scanned, request.method, request.upgrade);
+    if (head.status === 101) {
+      this.#switch(recipient, head);
+      return false;
+    }
+    this.#persistent = head.persistent && !request.upgrade;
+    this.#idle = keepAlive(head.fields) ?? IDLE;
+    recipient.answered(head);
+    this.#body = new BodyReader(head.delimiter, 'backend_bad_response');
+    if (this.#body.done && this.#recipient === recipient) this.#complete(recipient, this.#body);
+    return true;
+  }
+
+  #readBody(recipient: Recipient, body: BodyReader): boolean {
+    const taken = body.read(this.#input, (piece) => recipient.received(piece));
+    this.#input = taken === this.#input.length ? NOTHING : this.#input.subarray(taken);
+    if (body.done) this.#complete(recipient, body);
+    return true;
+  }
+
+  #complete(recipient: Recipient, { trailers }: BodyReader): void {
+    this.#recipient = undefined;
+    this.#body = undefined;
+    // Bytes behind an answer would be taken for the next one (CVE-2026-48931 and others are such queues).
+    if (this.#persistent && this.#isSent && this.#input.length === 0 && this.#idle > 0 && !this.#socket.destroyed) {
+      this.resume();
+      this.deadline = performance.now() + this.#idle;
+      this.#owner.released(this);
+    } else {
+      this.abort();
+    }
+    recipient.ended(trailers);
+  }
+
+  #switch(recipient: Recipient, head: ReturnType<typeof parseResponseHead>): void {
+    const [protocol] = valuesOf(head.fields, 'upgrade');
+    if (protocol?.toLowerCase() !== 'websocket') throw this.#error('backend_bad_response', 'the backend switched to a protocol that was not asked for');
+    const socket = this.#socket;
+    this.#recipient = undefined;
+    socket.pause();
+    socket.off('data', this.#onData);
+    socket.off('end', this.#onEnd);
+    if (this.#input.length > 0) socket.unshift(this.#input);
+    this.#input = NOTHING;
+    recipient.switched(head, (client, idle) => joinTunnel(client, socket, idle));
+  }
+
+  readonly #onEnd = (): void => {
+    const recipient = this.#recipient;
+    const body = this.#body;
+    if (recipient && body?.endsWithConnection) {
+      this.#persistent = false;
+      this.#complete(recipient, body);
+    } else {
+      this.#fail('closed');
+      this.abort();
+    }
+  };
+
+  /** The connection is gone. */
+  #fail(cause: string): void {
+    if (!this.#recipient) return;
+    if (!this.isConnected) this.#give('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
+    else if (this.#body) this.#give('backend_closed', 'the backend broke off its answer; the client was cut', { cause });
+    else if (!this.#isReused || this.#isAnswering) this.#give('backend_closed', 'the backend closed the connection without an answer', { cause });
+    else {
+      this.#owner.stale();
+      this.#give('backend_stale', 'a kept connection to the backend was dead', { cause });
+    }
+  }
+
+  #reject(error: unknown): void {
+    if (error instanceof ProxyError) this.#give(error.code, error.message, { ...error.facts });
+    else this.#give('internal', (error as Error).message, {});
+  }
+
+  #error(code: ProxyErrorCode, message: string, facts: ProxyError['facts'] = {}): ProxyError {
+    return new ProxyError(code, message, { backend: this.#backend.name, ...facts });
+  }
+
+  #give(code: ProxyErrorCode, message: string, facts: ProxyError['facts']): void {
+    const recipient = this.#recipient;
+    this.abort();
+    recipient?.failed(this.#error(code, message, facts));
+  }
+}
+
+function looksLikeHttp(input: Buffer): boolean {
+  return 'HTTP/1.'.startsWith(input.toString('latin1', 0, 7));
+}
+
+/** `Keep-Alive: timeout=5` → 4000: a second before the backend closes; undefined where it says nothing. */
+function keepAlive(fields: readonly Field[]): number | undefined {
+  for (const { key, value } of fields) {
+    if (key !== 'keep-alive') continue;
+    const seconds = /(?:^|[,\s])timeout=(\d{1,6})/i.exec(value)?.[1];
+    if (seconds !== undefined) return Math.min(IDLE, Math.max(0, Number(seconds) * 1000 - 1000));
+  }
+  return undefined;
+}

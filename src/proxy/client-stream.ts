@@ -1,0 +1,38 @@
+import type { Duplex } from 'node:stream';
+import type { AnswerHead } from './engine.ts';
+import type { Field } from './headers.ts';
+
+/** What is known of a client's connection before its first request. */
+export interface Connection {
+  clientAddress: string;
+  clientPort: number;
+  protocol: 'https' | 'http';
+  localPort: number;
+  /** `server_name` of the virtual host that the TLS handshake chose. */
+  virtualHost: string | undefined;
+}
+
+/**
+ * One request as its client sees it: a turn of an HTTP/1 connection or a stream of an HTTP/2 one. It frames the answer,
+ * and knows when a body must not be sent.
+ */
+export interface ClientStream {
+  readonly connection: Connection;
+  /** 100 (Continue) or 103 (Early Hints, RFC 8297), where the client's version knows it. */
+  inform(status: number, fields: readonly Field[]): void;
+  /**
+   * Begins the answer; fields are end-to-end ones, among them a Content-Length where the framing is a number.
+   * @param last the request could not be read to its end, so nothing more is read from this connection
+   */
+  respond(answer: AnswerHead, last: boolean): void;
+  /** @returns false when the giver should wait for `drained` of the exchange */
+  write(piece: Buffer): boolean;
+  flush(): void;
+  end(trailers: readonly Field[]): void;
+  /** Breaks off, so that the client cannot take a part for the whole (RFC 9112, 8; RFC 9113, 8.1). */
+  cut(): void;
+  /** After `body` returned false: go on. */
+  resumeBody(): void;
+  /** Answers 101 with these fields and gives the connection away; undefined when it is gone. */
+  switchProtocols(fields: readonly Field[]): Duplex | undefined;
+}

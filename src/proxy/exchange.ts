@@ -1,0 +1,308 @@
+import type { Duplex } from 'node:stream';
+import type { Log } from '../log.ts';
+import type { ClientStream } from './client-stream.ts';
+import type { Deadlines, Timed } from './deadlines.ts';
+import type { AnswerHead, BackendRequest, BackendStream, Engine, Recipient, TunnelTraffic } from './engine.ts';
+import { field, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
+import { ProxyError } from './proxy-error.ts';
+import type { RequestHead } from './request-head.ts';
+import { page } from './page.ts';
+import { reached, unreachable, type Upstream, type UpstreamPool } from './upstream.ts';
+
+/** Where a request goes. */
+export interface Forwarding {
+  engine: Engine;
+  pool: UpstreamPool;
+  request: BackendRequest;
+  /** How long a WebSocket without traffic is kept, in ms. */
+  tunnelIdle: number;
+}
+
+/** RFC 9110, 9.2.2. */
+const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
+
+/**
+ * One request and its answer, between a client's stream and a backend's. Ends exactly once: with the answer complete,
+ * with a page, or with the client cut; whatever comes after that is ignored.
+ */
+export class Exchange implements Recipient, Timed {
+  deadline = Infinity;
+  readonly #client: ClientStream;
+  readonly #head: RequestHead | undefined;
+  /** What the log calls the request. */
+  readonly #line: string;
+  readonly #log: Log;
+  readonly #deadlines: Deadlines;
+  /** 0 when the exchange is not to be logged. */
+  readonly #startedAt: number;
+  #forwarding: Forwarding | undefined;
+  #tried: Set<Upstream> | undefined;
+  #upstream: Upstream | undefined;
+  #backend: BackendStream | undefined;
+  #connected = false;
+  /** Pieces of the request body that wait for the connection. */
+  #held: Buffer[] = [];
+  /** The request body has been read to its end, and what came behind it. */
+  #requestTrailers: readonly Field[] | undefined;
+  /** The backend takes no more of the body for now, or the client waits for a 100 (Continue). */
+  #blocked = false;
+  #repeatable = false;
+  #status = 0;
+  #bytes = 0;
+  #over = false;
+
+  constructor(
+    client: ClientStream,
+    head: RequestHead | undefined,
+    line: string,
+    { log, deadlines, access }: { log: Log; deadlines: Deadlines; access: boolean },
+  ) {
+    this.#client = client;
+    this.#head = head;
+    this.#line = line;
+    this.#log = log;
+    this.#deadlines = deadlines;
+    this.#startedAt = access ? performance.now() : 0;
+    if (head?.framing === 'none' || head?.framing === 0) this.#requestTrailers = [];
+  }
+
+  /** The answer is complete, or the client cut. */
+  get isOver(): boolean {
+    return this.#over;
+  }
+
+  /** Sends the request to a backend of its route. */
+  forward(forwarding: Forwarding): void {
+    const { method, expectContinue } = forwarding.request;
+    this.#forwarding = forwarding;
+    this.#repeatable = this.#requestTrailers !== undefined && IDEMPOTENT.has(method);
+    this.#blocked = expectContinue && this.#requestTrailers === undefined;
+    this.#deadlines.watch(this);
+    this.#dispatch();
+  }
+
+  /** Answers with what is complete already. */
+  respond(status: number, reason: string, fields: readonly Field[], body: Buffer, last = false): void {
+    if (this.#over) return;
+    this.#status = status;
+    this.#client.respond({ status, reason, fields, framing: body.length }, last);
+    if (body.length > 0) this.#client.write(body);
+    this.#bytes = body.length;
+    this.#finish();
+    this.#client.end([]);
+  }
+
+  /** Answers with the page of an error, or cuts the client when an answer has begun. */
+  refuse(error: ProxyError): void {
+    if (this.#over) return;
+    this.#backend?.abort();
+    this.#explain(error);
+    if (this.#status > 0 || error.code === 'client_gone') {
+      this.#status ||= error.status;
+      this.#finish();
+      this.#client.cut();
+      return;
+    }
+    const { reason, fields, body } = page(error.status, this.#head && valuesOf(this.#head.fields, 'accept')[0]);
+    if (error.code === 'method_not_allowed') fields.push(field('Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'));
+    this.respond(error.status, reason, fields, body, this.#head === undefined || error.code === 'client_body_timeout' || error.code === 'bad_request');
+  }
+
+  // From the client.
+
+  /** A piece of the request body. @returns false when the client should wait for `resumeBody` */
+  body(piece: Buffer): boolean {
+    if (this.#over) return true;
+    if (!this.#connected || !this.#backend) {
+      this.#held.push(piece);
+      return false;
+    }
+    // A client that does not wait for its 100 (Continue) has a reason (RFC 9110, 10.1.1).
+    this.#blocked = !this.#backend.write(piece);
+    this.#arm();
+    return !this.#blocked;
+  }
+
+  bodyEnded(trailers: readonly Field[]): void {
+    this.#requestTrailers = trailers;
+    if (this.#over || !this.#connected) return;
+    this.#backend?.end(trailers);
+    this.#arm();
+  }
+
+  /** What was given of the body so far may be sent. */
+  flushBody(): void {
+    if (!this.#over && this.#connected) this.#backend?.flush();
+  }
+
+  clientDrained(): void {
+    if (this.#over) return;
+    this.#backend?.resume();
+    this.#arm();
+  }
+
+  clientGone(): void {
+    this.refuse(new ProxyError('client_gone', this.#status > 0 ? 'the client went away during the answer' : 'the client went away'));
+  }
+
+  // From the backend.
+
+  connected(): void {
+    if (this.#over || !this.#backend) return;
+    this.#connected = true;
+    if (this.#upstream) reached(this.#upstream);
+    for (const piece of this.#held.splice(0)) this.#blocked = !this.#backend.write(piece);
+    if (this.#requestTrailers) this.#backend.end(this.#requestTrailers);
+    else if (!this.#blocked) this.#client.resumeBody();
+    this.#backend.flush();
+    this.#arm();
+  }
+
+  drained(): void {
+    if (this.#over) return;
+    this.#blocked = false;
+    this.#arm();
+    this.#client.resumeBody();
+  }
+
+  informed(status: number, fields: readonly Field[]): void {
+    if (this.#over || this.#status > 0) return;
+    if (status === 100 && !this.#forwarding?.request.expectContinue) return;
+    if (status === 100) this.#blocked = false;
+    if (status === 100 || status === 103) this.#client.inform(status, responseFields(status, fields));
+    this.#arm();
+  }
+
+  answered({ status, reason, fields, framing }: AnswerHead): void {
+    if (this.#over) return;
+    this.#status = status;
+    // A client that was not told to continue may send its body now, or the next request: nobody can tell.
+    const last = this.#requestTrailers === undefined && this.#blocked && this.#forwarding?.request.expectContinue === true;
+    this.#client.respond({ status, reason, fields: responseFields(status, fields), framing }, last);
+    this.#arm();
+  }
+
+  received(piece: Buffer): void {
+    if (this.#over) return;
+    this.#bytes += piece.length;
+    if (!this.#client.write(piece)) this.#backend?.pause();
+    this.#arm();
+  }
+
+  flush(): void {
+    if (!this.#over) this.#client.flush();
+  }
+
+  ended(trailers: readonly Field[]): void {
+    if (this.#over) return;
+    this.#finish();
+    this.#client.end(trailers.length > 0 && this.#head ? trailerFields(this.#head.fields, trailers) : []);
+  }
+
+  switched({ fields }: AnswerHead, join: (client: Duplex, idle: number) => Promise<TunnelTraffic>): void {
+    if (this.#over) return;
+    this.#status = 101;
+    this.deadline = Infinity;
+    const client = this.#client.switchProtocols([...responseFields(204, fields), field('Connection', 'Upgrade'), field('Upgrade', 'websocket')]);
+    if (!client) return this.clientGone();
+    void join(client, this.#forwarding?.tunnelIdle ?? 0).then(({ sent }) => {
+      this.#bytes = sent;
+      this.#finish();
+      this.#client.end([]);
+    });
+  }
+
+  failed(error: ProxyError): void {
+    if (this.#over) return;
+    const { code } = error;
+    const unconnected = code === 'backend_unreachable' || code === 'backend_connect_timeout';
+    const pool = this.#forwarding?.pool;
+    if (this.#upstream && unconnected) {
+      unreachable(this.#upstream, Date.now());
+      this.#tried ??= new Set();
+      this.#tried.add(this.#upstream);
+      this.#release();
+      if (pool && pool.size > this.#tried.size) {
+        this.#log.warn(`${error.message}; trying the next one`, { code, ...error.facts });
+        return this.#dispatch();
+      }
+    } else if (code === 'backend_stale' && this.#repeatable) {
+      this.#repeatable = false;
+      this.#release();
+      return this.#dispatch();
+    } else if (this.#upstream) {
+      reached(this.#upstream);
+    }
+    this.refuse(error);
+  }
+
+  expire(): void {
+    const { request } = this.#forwarding!;
+    const backend = this.#upstream?.address.name;
+    if (this.#status > 0) {
+      this.refuse(new ProxyError('response_stalled', 'the answer stood still; the client was cut', { setting: 'timeouts.response_body' }));
+    } else if (this.#awaitsClient) {
+      this.refuse(new ProxyError('client_body_timeout', 'the client stopped sending its request body', { setting: 'timeouts.request_body' }));
+    } else {
+      const what = request.framing === 'none' ? 'the backend did not answer in time' : 'the backend did not answer or read on in time';
+      this.refuse(new ProxyError('backend_timeout', what, { backend, setting: 'timeouts.response_header' }));
+    }
+  }
+
+  get #awaitsClient(): boolean {
+    return this.#requestTrailers === undefined && !this.#blocked;
+  }
+
+  /** Sets the limit of the phase that the exchange is in now. */
+  #arm(): void {
+    const { timeouts } = this.#forwarding!.request;
+    const limit = this.#status > 0 ? timeouts.responseBody : this.#awaitsClient ? timeouts.requestBody : timeouts.responseHeader;
+    this.deadline = performance.now() + limit;
+  }
+
+  #dispatch(): void {
+    const { engine, pool, request } = this.#forwarding!;
+    // Connecting is the engine's to time.
+    this.deadline = Infinity;
+    const upstream = pool.choose(this.#tried, Date.now());
+    if (!upstream) return this.refuse(new ProxyError('internal', 'the route has no backend'));
+    upstream.active += 1;
+    this.#upstream = upstream;
+    this.#backend = engine.send(upstream.address, request, this);
+    if (this.#backend.isConnected) this.connected();
+  }
+
+  #release(): void {
+    if (this.#upstream) this.#upstream.active -= 1;
+    this.#upstream = undefined;
+    this.#backend = undefined;
+    this.#connected = false;
+  }
+
+  #finish(): void {
+    this.#over = true;
+    const backend = this.#upstream?.address.name;
+    this.#release();
+    this.#held = [];
+    this.#deadlines.forget(this);
+    if (this.#startedAt === 0) return;
+    this.#log.info(this.#line.slice(0, 1024), {
+      status: this.#status,
+      bytes: this.#bytes,
+      ms: Math.round(performance.now() - this.#startedAt),
+      client: this.#client.connection.clientAddress,
+      backend,
+    });
+  }
+
+  #explain(error: ProxyError): void {
+    const level = error.code === 'internal' ? 'error' : error.status >= 500 ? 'warn' : 'debug';
+    this.#log[level](error.message, {
+      code: error.code,
+      backend: this.#upstream?.address.name,
+      ...error.facts,
+      client: this.#client.connection.clientAddress,
+      request: this.#line.slice(0, 1024),
+    });
+  }
+}
