@@ -13,6 +13,7 @@ export function networkMatcher(networks: readonly TrustedProxy[]): (address: str
 }
 
 function makeMatcher(networks: readonly TrustedProxy[]): (address: string) => boolean {
+  if (networks.length === 0) return () => false;
   const list = new BlockList();
   for (const { address, prefix, family } of networks) list.addSubnet(address, prefix, family);
   return (address) => {

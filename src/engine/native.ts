@@ -43,11 +43,11 @@ class ConnectionPool implements UpstreamOwner {
     this.#onEmpty = onEmpty;
   }
 
-  /** @param isNew a connection that no request has used */
-  take(isNew: boolean): UpstreamConnection {
-    const kept = isNew ? undefined : this.#idle.pop();
+  /** @param mayTunnel a connection of its own, for a request that may end in a tunnel */
+  take(mayTunnel: boolean): UpstreamConnection {
+    const kept = mayTunnel ? undefined : this.#idle.pop();
     if (kept) return kept;
-    const connection = new UpstreamConnection(this.#backend, this);
+    const connection = new UpstreamConnection(this.#backend, this, mayTunnel);
     this.#all.add(connection);
     this.#deadlines.watch(connection);
     return connection;

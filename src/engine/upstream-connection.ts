@@ -15,6 +15,9 @@ const IDLE = 4_000;
 /** Interim answers to one request. */
 const MAX_INFORMATION = 100;
 const NOTHING = Buffer.alloc(0);
+const READ_SIZE = 65_536;
+/** Up to here, copying what was read costs less than giving the buffer away. */
+const SMALL = 8_192;
 
 /** What becomes of a connection. */
 export interface UpstreamOwner {
@@ -33,6 +36,7 @@ export class UpstreamConnection implements BackendStream, Timed {
   readonly #owner: UpstreamOwner;
   readonly #socket: net.Socket;
   readonly #writer: MessageWriter;
+  #buffer: Buffer | undefined;
   #input: Buffer = NOTHING;
   #searched = 0;
   #recipient: Recipient | undefined;
@@ -48,10 +52,15 @@ export class UpstreamConnection implements BackendStream, Timed {
   /** How long it may be idle, in ms. */
   #idle = IDLE;
 
-  constructor(backend: BackendAddress, owner: UpstreamOwner) {
+  /** @param mayTunnel the connection may be given away after a 101, so it must be an ordinary stream */
+  constructor(backend: BackendAddress, owner: UpstreamOwner, mayTunnel: boolean) {
     this.#backend = backend;
     this.#owner = owner;
-    const socket = net.connect({ ...('socketPath' in backend ? { path: backend.socketPath } : { host: backend.host, port: backend.port }), noDelay: true });
+    // Reading into a buffer of our own instead of a new one each time saves a tenth of a small request.
+    const onread = { buffer: () => this.#readBuffer(), callback: (length: number) => this.#onRead(length) };
+    const where = 'socketPath' in backend ? { path: backend.socketPath } : { host: backend.host, port: backend.port };
+    const socket = net.connect({ ...where, noDelay: true, ...(mayTunnel ? {} : { onread }) });
+    if (mayTunnel) socket.on('data', this.#onData);
     this.#socket = socket;
     this.#writer = new MessageWriter(socket);
     socket.on('connect', () => {
@@ -59,7 +68,6 @@ export class UpstreamConnection implements BackendStream, Timed {
       this.deadline = Infinity;
       this.#recipient?.connected();
     });
-    socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('drain', () => {
       if (!this.#isSent) this.#recipient?.drained();
@@ -125,6 +133,19 @@ export class UpstreamConnection implements BackendStream, Timed {
   }
 
   // The answer.
+
+  #readBuffer(): Buffer {
+    this.#buffer ??= Buffer.allocUnsafeSlow(READ_SIZE);
+    return this.#buffer;
+  }
+
+  /** @returns false to stop reading */
+  #onRead(length: number): boolean {
+    const bytes = this.#buffer!.subarray(0, length);
+    if (length > SMALL) this.#buffer = undefined; // its bytes go on as pieces of a body
+    this.#onData(length > SMALL ? bytes : Buffer.from(bytes));
+    return true;
+  }
 
   readonly #onData = (bytes: Buffer): void => {
     const recipient = this.#recipient;

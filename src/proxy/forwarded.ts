@@ -17,6 +17,8 @@ export interface Origin {
 const VOUCHING = /^(?:forwarded|x-real-ip|client-cert|client-cert-chain|x-forwarded-.*|x-ssl-client-.*|ssl-client-.*)$/;
 
 function vouches(key: string): boolean {
+  // Most names are done with at their first letter.
+  if (!'cfsx'.includes(key.charAt(0))) return false;
   return VOUCHING.test(key.includes('_') ? key.replaceAll('_', '-') : key);
 }
 

@@ -57,18 +57,20 @@ export function rawFromFields(fields: readonly Field[]): string[] {
   return fields.flatMap(({ name, value }) => [name, value]);
 }
 
+const NONE: readonly string[] = [];
+
 /** The values of one field, in order; `key` in lower case. */
-export function valuesOf(fields: readonly Field[], key: string): string[] {
-  const values: string[] = [];
-  for (const field of fields) if (field.key === key) values.push(field.value);
-  return values;
+export function valuesOf(fields: readonly Field[], key: string): readonly string[] {
+  let values: string[] | undefined;
+  for (const field of fields) if (field.key === key) (values ??= []).push(field.value);
+  return values ?? NONE;
 }
 
 /** The members of a comma-separated list field, in lower case; `key` in lower case. */
-export function tokensOf(fields: readonly Field[], key: string): string[] {
+export function tokensOf(fields: readonly Field[], key: string): readonly string[] {
   const values = valuesOf(fields, key);
   return values.length === 0
-    ? []
+    ? NONE
     : values
         .join(',')
         .split(',')
@@ -84,8 +86,8 @@ export function acceptsTrailers(fields: readonly Field[]): boolean {
 function endToEnd(fields: readonly Field[], keepTransferEncoding: boolean): Field[] {
   const listed = tokensOf(fields, 'connection');
   return fields.filter(({ key }) => {
-    if (key === 'transfer-encoding') return keepTransferEncoding;
-    return !HOP_BY_HOP.has(key) && (listed.length === 0 || NEVER_LISTED.has(key) || !listed.includes(key));
+    if (HOP_BY_HOP.has(key)) return keepTransferEncoding && key === 'transfer-encoding';
+    return listed.length === 0 || NEVER_LISTED.has(key) || !listed.includes(key);
   });
 }
 
