@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { ProxyError, type ProxyErrorCode } from '../src/proxy/proxy-error.ts';
 import { fieldsFromRaw } from '../src/proxy/headers.ts';
-import { parseRequestHead as parse, type RequestHead } from '../src/proxy/request-head.ts';
+import { parseRequestHead as parse, readFields, type RequestHead } from '../src/proxy/request-head.ts';
 
 const HOST = ['Host', 'a.test'];
 
 type Version = '1.0' | '1.1';
 
 function parseRequestHead(method: string, target: string, version: Version, raw: readonly string[]): RequestHead {
-  return parse(method, target, version, fieldsFromRaw(raw));
+  return parse(method, target, readFields(version, fieldsFromRaw(raw)));
 }
 
 function refused(code: ProxyErrorCode, method: string, target: string, version: Version, raw: string[]): void {
@@ -82,9 +82,9 @@ test('Expect: only 100-continue, and nothing on 1.0', () => {
   refused('expectation_failed', 'POST', '/', '1.1', [...HOST, 'Expect', 'the unexpected']);
   refused('expectation_failed', 'POST', '/', '1.1', [...HOST, 'Expect', '100-continue, x']);
   const body = [...HOST, 'Content-Length', '1'];
-  assert.equal(parseRequestHead('POST', '/', '1.1', [...body, 'Expect', '100-Continue']).expectContinue, true);
-  assert.equal(parseRequestHead('POST', '/', '1.0', [...body, 'Expect', '100-continue']).expectContinue, false);
-  assert.equal(parseRequestHead('POST', '/', '1.1', [...HOST, 'Expect', '100-continue']).expectContinue, false, 'there is no body to wait for');
+  assert.equal(parseRequestHead('POST', '/', '1.1', [...body, 'Expect', '100-Continue']).facts.expectContinue, true);
+  assert.equal(parseRequestHead('POST', '/', '1.0', [...body, 'Expect', '100-continue']).facts.expectContinue, false);
+  assert.equal(parseRequestHead('POST', '/', '1.1', [...HOST, 'Expect', '100-continue']).facts.expectContinue, false, 'there is no body to wait for');
 });
 
 test('a WebSocket handshake is a bodyless GET on 1.1 that asks for nothing else', () => {

@@ -17,6 +17,7 @@ export const MAX_REQUEST_LINE = MAX_TARGET + 64;
 const TAB = 0x09;
 const CR = 0x0d;
 const LF = 0x0a;
+const LINE_END = Buffer.from('\r\n');
 const EMPTY_LINE = Buffer.from('\r\n\r\n');
 
 // In these, and in those of field-lines, no two neighbouring repetitions match the same byte: failing takes linear time, too.
@@ -119,19 +120,29 @@ export function refuseHopeless(bytes: Buffer, begin: number, from: number, refus
  * @throws ProxyError bad_request, bad_version, bad_field; head_too_large beyond 100 fields
  */
 export function scanRequestHead(bytes: Buffer, start: number, end: number): ScannedRequest {
-  const text = bytes.toString('latin1', skipEmptyLines(bytes, start), end);
+  const { next, ...line } = scanRequestLine(bytes, start);
+  return { ...line, fields: scanFieldLines(bytes, next, end) };
+}
+
+/**
+ * Reads the request line of a head that `findHeadEnd` has found, and says where its fields begin.
+ * @throws ProxyError bad_request, bad_version
+ */
+export function scanRequestLine(bytes: Buffer, start: number): Omit<ScannedRequest, 'fields'> & { next: number } {
+  const begin = skipEmptyLines(bytes, start);
+  const next = bytes.indexOf(LINE_END, begin) + LINE_END.length;
+  const line = bytes.toString('latin1', begin, next);
   REQUEST_LINE.lastIndex = 0;
-  if (!REQUEST_LINE.test(text)) throw refuseRequest('bad_request', 'the request line is not METHOD TARGET VERSION');
-  const next = REQUEST_LINE.lastIndex;
-  const version = text.slice(next - 5, next - 2);
+  if (!REQUEST_LINE.test(line)) throw refuseRequest('bad_request', 'the request line is not METHOD TARGET VERSION');
+  const version = line.slice(-5, -2);
   if (version !== '1.0' && version !== '1.1') throw new ProxyError('bad_version', `version HTTP/${version} is not served`);
-  const space = text.indexOf(' ');
-  return {
-    method: text.slice(0, space),
-    target: text.slice(space + 1, next - ' HTTP/1.1\r\n'.length),
-    version,
-    fields: scanFields(text, next, refuseRequest),
-  };
+  const space = line.indexOf(' ');
+  return { method: line.slice(0, space), target: line.slice(space + 1, -' HTTP/1.1\r\n'.length), version, next };
+}
+
+/** @throws ProxyError bad_field; head_too_large beyond 100 fields */
+export function scanFieldLines(bytes: Buffer, start: number, end: number): Field[] {
+  return scanFields(bytes.toString('latin1', start, end), 0, refuseRequest);
 }
 
 /**

@@ -84,6 +84,6 @@ function completeHead(outgoing: http.ClientRequest, request: BackendRequest): vo
   // The fields say how the body is framed; where they do not, there is none (nodejs/node#27880).
   outgoing.useChunkedEncodingByDefault = false;
   outgoing.removeHeader('Host');
-  for (const { name, value } of request.fields) outgoing.appendHeader(name, value);
+  for (const { name, value } of request.fields.list) outgoing.appendHeader(name, value);
   if (request.expectContinue) outgoing.appendHeader('Expect', '100-continue');
 }

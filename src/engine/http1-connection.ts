@@ -6,13 +6,14 @@ import type { Deadlines, Timed } from '../proxy/deadlines.ts';
 import type { AnswerHead } from '../proxy/engine.ts';
 import type { Exchange } from '../proxy/exchange.ts';
 import type { Handler } from '../proxy/handler.ts';
-import type { Field } from '../proxy/headers.ts';
+import { fieldLines, type Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 import { parseRequestHead, type RequestHead } from '../proxy/request-head.ts';
 import { BodyReader } from './body-reader.ts';
 import { dateLine } from './date.ts';
-import { findHeadEnd, scanRequestHead } from './head.ts';
-import { MessageWriter, fieldLines } from './message-writer.ts';
+import { findHeadEnd } from './head.ts';
+import { MessageWriter } from './message-writer.ts';
+import { RequestScanner } from './request-scanner.ts';
 
 /** What connections share. */
 export interface Http1Host {
@@ -45,6 +46,7 @@ export class Http1Connection implements ClientStream, Timed {
   readonly #socket: Socket;
   readonly #host: Http1Host;
   readonly #writer: MessageWriter;
+  readonly #scanner = new RequestScanner();
   #input: Buffer = NOTHING;
   /** How much of the input has been searched for the end of a head. */
   #searched = 0;
@@ -171,10 +173,9 @@ export class Http1Connection implements ClientStream, Timed {
         this.#searched = this.#input.length;
         return false;
       }
-      const { method, target, version, fields } = scanRequestHead(this.#input, 0, end);
+      const { method, target, facts } = this.#scanner.scan(this.#input, end, (said) => (line = said));
       this.#input = end === this.#input.length ? NOTHING : this.#input.subarray(end);
-      line = `${method} ${target}`;
-      this.#begin(parseRequestHead(method, target, version, fields));
+      this.#begin(parseRequestHead(method, target, facts));
     } catch (error) {
       this.#reject(error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message), line);
     }
@@ -251,10 +252,11 @@ export class Http1Connection implements ClientStream, Timed {
     this.#answer = 'begun';
     this.#bodyless = head?.method === 'HEAD' || status === 204 || status === 304;
     // Without a length and without chunks, only the end of the connection ends the answer (RFC 9112, 6.3).
-    this.#isLast ||= last || head?.persistent !== true || this.#host.isClosing || this.#isOutdated || (framing === 'chunked' && !chunked && !this.#bodyless);
-    let text = `HTTP/1.1 ${status} ${reason}\r\n${fieldLines(fields)}`;
+    this.#isLast ||=
+      last || head?.facts.persistent !== true || this.#host.isClosing || this.#isOutdated || (framing === 'chunked' && !chunked && !this.#bodyless);
+    let text = `HTTP/1.1 ${status} ${reason}\r\n${fields.lines}`;
     // RFC 9110, 6.6.1: whoever forwards an answer without a date adds one.
-    if (!fields.some(({ key }) => key === 'date')) text += dateLine();
+    if (!fields.list.some(({ key }) => key === 'date')) text += dateLine();
     if (chunked && !this.#bodyless) text += 'Transfer-Encoding: chunked\r\n';
     if (this.#isLast) text += 'Connection: close\r\n';
     else if (head?.version === '1.0') text += 'Connection: keep-alive\r\n';

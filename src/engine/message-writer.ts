@@ -5,12 +5,6 @@ import { chunkHead, lastChunk } from './chunked.ts';
 /** Up to here a piece costs less when it is copied behind the head than when it is written by itself. */
 const SMALL = 8_192;
 
-export function fieldLines(fields: readonly Field[]): string {
-  let lines = '';
-  for (const { name, value } of fields) lines += `${name}: ${value}\r\n`;
-  return lines;
-}
-
 /**
  * Writes HTTP/1 messages to a socket. Head, small pieces and chunk borders are collected until `flush`: each write is a
  * system call, and on TLS a record.

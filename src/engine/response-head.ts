@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http';
 import type { AnswerHead } from '../proxy/engine.ts';
-import { TOKEN, tokensOf, valuesOf, type Field } from '../proxy/headers.ts';
+import { FieldList, responseFields, TOKEN, tokensOf, valuesOf, type Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 
 const UNSENDABLE = /[^\t\x20-\x7e\x80-\xff]/;
@@ -19,6 +19,10 @@ export interface ResponseHead extends AnswerHead {
   /** How the bytes of the body are delimited; `end` is by the end of the connection. */
   delimiter: AnswerHead['framing'] | 'end';
   persistent: boolean;
+  /** For how many ms the backend keeps the connection when it is idle, if it says so. */
+  idle: number | undefined;
+  /** What the backend switches to, in lower case. */
+  upgrade: string | undefined;
 }
 
 /**
@@ -28,35 +32,44 @@ export interface ResponseHead extends AnswerHead {
  * @throws ProxyError backend_bad_response; the connection must be closed.
  */
 export function parseResponseHead(
-  { version, status, reason, fields }: { version: string; status: number; reason: string; fields: Field[] },
+  { version, status, reason, fields }: { version: string; status: number; reason: string; fields: readonly Field[] },
   method: string,
   switching: boolean,
 ): ResponseHead {
   if (version !== '1.0' && version !== '1.1') throw bad(`version HTTP/${version}`);
   if (status > 599 || (status < 200 && !(switching && status === 101))) throw bad(`status ${status}`);
+  const bodyless = method === 'HEAD' || status === 101 || status === 204 || status === 304;
+  const delimiter = delimiterOf(version, fields);
+  const options = tokensOf(fields, 'connection');
+  // RFC 9112, 9.3.
+  const persistent = !options.includes('close') && (version === '1.1' || options.includes('keep-alive'));
+  return {
+    status,
+    reason: UNSENDABLE.test(reason) ? (STATUS_CODES[status] ?? '') : reason,
+    // Of a 101 as of a 204: neither has content (RFC 9110, 8.6).
+    fields: new FieldList(responseFields(status === 101 ? 204 : status, fields)),
+    delimiter: bodyless ? 'none' : delimiter,
+    framing: bodyless ? 'none' : delimiter === 'end' ? 'chunked' : delimiter,
+    persistent: persistent && (bodyless || delimiter !== 'end'),
+    idle: keepAlive(fields),
+    upgrade: valuesOf(fields, 'upgrade')[0]?.toLowerCase(),
+  };
+}
+
+function delimiterOf(version: '1.0' | '1.1', fields: readonly Field[]): 'chunked' | 'end' | number {
   const lengths = valuesOf(fields, 'content-length');
   const codings = valuesOf(fields, 'transfer-encoding');
   const [length] = lengths;
   if (lengths.length > 1 || (length !== undefined && !(/^\d{1,16}$/.test(length) && Number.isSafeInteger(Number(length))))) throw bad('Content-Length');
-  if (codings.length > 0) {
-    if (length !== undefined) throw bad('Content-Length beside Transfer-Encoding');
-    if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked') throw bad('Transfer-Encoding is not exactly chunked');
-    if (version === '1.0') throw bad('Transfer-Encoding on HTTP/1.0');
-  }
-  const bodyless = method === 'HEAD' || status === 101 || status === 204 || status === 304;
-  const delimiter = bodyless ? 'none' : codings.length > 0 ? 'chunked' : length === undefined ? 'end' : Number(length);
-  return {
-    status,
-    reason: UNSENDABLE.test(reason) ? (STATUS_CODES[status] ?? '') : reason,
-    fields,
-    delimiter,
-    framing: delimiter === 'end' ? 'chunked' : delimiter,
-    persistent: delimiter !== 'end' && isPersistent(version, fields),
-  };
+  if (codings.length === 0) return length === undefined ? 'end' : Number(length);
+  if (length !== undefined) throw bad('Content-Length beside Transfer-Encoding');
+  if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked') throw bad('Transfer-Encoding is not exactly chunked');
+  if (version === '1.0') throw bad('Transfer-Encoding on HTTP/1.0');
+  return 'chunked';
 }
 
-/** RFC 9112, 9.3. */
-function isPersistent(version: '1.0' | '1.1', fields: readonly Field[]): boolean {
-  const options = tokensOf(fields, 'connection');
-  return !options.includes('close') && (version === '1.1' || options.includes('keep-alive'));
+/** `Keep-Alive: timeout=5` → 4000: a second before the backend closes; undefined where it says nothing. */
+function keepAlive(fields: readonly Field[]): number | undefined {
+  const seconds = /(?:^|[,\s])timeout=(\d{1,6})/i.exec(valuesOf(fields, 'keep-alive')[0] ?? '')?.[1];
+  return seconds === undefined ? undefined : Math.max(0, Number(seconds) * 1000 - 1000);
 }

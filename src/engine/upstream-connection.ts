@@ -2,12 +2,11 @@ import * as net from 'node:net';
 import type { BackendAddress } from '../config/values.ts';
 import type { Timed } from '../proxy/deadlines.ts';
 import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
-import { valuesOf, type Field } from '../proxy/headers.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
 import { BodyReader } from './body-reader.ts';
 import { findResponseHeadEnd, scanResponseHead } from './head.ts';
-import { MessageWriter, fieldLines } from './message-writer.ts';
-import { parseResponseHead } from './response-head.ts';
+import { MessageWriter } from './message-writer.ts';
+import { parseResponseHead, type ResponseHead } from './response-head.ts';
 import { joinTunnel } from './tunnel.ts';
 
 /** Most applications close an idle connection after 5 s. */
@@ -90,7 +89,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#isAnswering = false;
     this.#information = 0;
     const expect = expectContinue ? 'Expect: 100-continue\r\n' : '';
-    this.#writer.begin(`${method} ${target} HTTP/1.1\r\n${fieldLines(fields)}${expect}\r\n`, framing === 'chunked');
+    this.#writer.begin(`${method} ${target} HTTP/1.1\r\n${fields.lines}${expect}\r\n`, framing === 'chunked');
     if (this.#isSent || !this.isConnected) this.#writer.flush();
   }
 
@@ -188,7 +187,7 @@ export class UpstreamConnection implements BackendStream, Timed {
       return false;
     }
     this.#persistent = head.persistent && !request.upgrade;
-    this.#idle = keepAlive(head.fields) ?? IDLE;
+    this.#idle = Math.min(IDLE, head.idle ?? IDLE);
     recipient.answered(head);
     this.#body = new BodyReader(head.delimiter, 'backend_bad_response');
     if (this.#body.done && this.#recipient === recipient) this.#complete(recipient, this.#body);
@@ -216,9 +215,8 @@ export class UpstreamConnection implements BackendStream, Timed {
     recipient.ended(trailers);
   }
 
-  #switch(recipient: Recipient, head: ReturnType<typeof parseResponseHead>): void {
-    const [protocol] = valuesOf(head.fields, 'upgrade');
-    if (protocol?.toLowerCase() !== 'websocket') throw this.#error('backend_bad_response', 'the backend switched to a protocol that was not asked for');
+  #switch(recipient: Recipient, head: ResponseHead): void {
+    if (head.upgrade !== 'websocket') throw this.#error('backend_bad_response', 'the backend switched to a protocol that was not asked for');
     const socket = this.#socket;
     this.#recipient = undefined;
     socket.pause();
@@ -271,14 +269,4 @@ export class UpstreamConnection implements BackendStream, Timed {
 
 function looksLikeHttp(input: Buffer): boolean {
   return 'HTTP/1.'.startsWith(input.toString('latin1', 0, 7));
-}
-
-/** `Keep-Alive: timeout=5` → 4000: a second before the backend closes; undefined where it says nothing. */
-function keepAlive(fields: readonly Field[]): number | undefined {
-  for (const { key, value } of fields) {
-    if (key !== 'keep-alive') continue;
-    const seconds = /(?:^|[,\s])timeout=(\d{1,6})/i.exec(value)?.[1];
-    if (seconds !== undefined) return Math.min(IDLE, Math.max(0, Number(seconds) * 1000 - 1000));
-  }
-  return undefined;
 }

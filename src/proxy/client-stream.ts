@@ -21,7 +21,7 @@ export interface ClientStream {
   /** 100 (Continue) or 103 (Early Hints, RFC 8297), where the client's version knows it. */
   inform(status: number, fields: readonly Field[]): void;
   /**
-   * Begins the answer; fields are end-to-end ones, among them a Content-Length where the framing is a number.
+   * Begins the answer.
    * @param last the request could not be read to its end, so nothing more is read from this connection
    */
   respond(answer: AnswerHead, last: boolean): void;

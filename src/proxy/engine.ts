@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { Timeouts } from '../config/schema.ts';
 import type { BackendAddress } from '../config/values.ts';
-import type { Field } from './headers.ts';
+import type { Field, FieldList } from './headers.ts';
 import type { ProxyError } from './proxy-error.ts';
 import type { Framing } from './request-head.ts';
 
@@ -11,7 +11,7 @@ export interface BackendRequest {
   /** Sent byte for byte. */
   target: string;
   /** In order; they hold Content-Length or Transfer-Encoding exactly as `framing` says. */
-  fields: readonly Field[];
+  fields: FieldList;
   framing: Framing;
   expectContinue: boolean;
   /** The fields ask for a WebSocket. */
@@ -23,7 +23,8 @@ export interface BackendRequest {
 export interface AnswerHead {
   status: number;
   reason: string;
-  fields: readonly Field[];
+  /** Without those that belong to the connection; they hold a Content-Length where the framing is a number. */
+  fields: FieldList;
   /** How long the body is: `none` where there can be none, `chunked` where only its end will tell. */
   framing: Framing;
 }

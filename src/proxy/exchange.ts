@@ -3,7 +3,7 @@ import type { Log } from '../log.ts';
 import type { ClientStream } from './client-stream.ts';
 import type { Deadlines, Timed } from './deadlines.ts';
 import type { AnswerHead, BackendRequest, BackendStream, Engine, Recipient, TunnelTraffic } from './engine.ts';
-import { field, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
+import { field, FieldList, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 import type { RequestHead } from './request-head.ts';
 import { page } from './page.ts';
@@ -85,7 +85,7 @@ export class Exchange implements Recipient, Timed {
   respond(status: number, reason: string, fields: readonly Field[], body: Buffer, last = false): void {
     if (this.#over) return;
     this.#status = status;
-    this.#client.respond({ status, reason, fields, framing: body.length }, last);
+    this.#client.respond({ status, reason, fields: new FieldList(fields), framing: body.length }, last);
     if (body.length > 0) this.#client.write(body);
     this.#bytes = body.length;
     this.#finish();
@@ -173,12 +173,12 @@ export class Exchange implements Recipient, Timed {
     this.#arm();
   }
 
-  answered({ status, reason, fields, framing }: AnswerHead): void {
+  answered(answer: AnswerHead): void {
     if (this.#over) return;
-    this.#status = status;
+    this.#status = answer.status;
     // A client that was not told to continue may send its body now, or the next request: nobody can tell.
     const last = this.#requestTrailers === undefined && this.#blocked && this.#forwarding?.request.expectContinue === true;
-    this.#client.respond({ status, reason, fields: responseFields(status, fields), framing }, last);
+    this.#client.respond(answer, last);
     this.#arm();
   }
 
@@ -203,7 +203,7 @@ export class Exchange implements Recipient, Timed {
     if (this.#over) return;
     this.#status = 101;
     this.deadline = Infinity;
-    const client = this.#client.switchProtocols([...responseFields(204, fields), field('Connection', 'Upgrade'), field('Upgrade', 'websocket')]);
+    const client = this.#client.switchProtocols([...fields.list, field('Connection', 'Upgrade'), field('Upgrade', 'websocket')]);
     if (!client) return this.clientGone();
     void join(client, this.#forwarding?.tunnelIdle ?? 0).then(({ sent }) => {
       this.#bytes = sent;

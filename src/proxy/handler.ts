@@ -2,12 +2,12 @@ import type { Config, VirtualHost } from '../config/schema.ts';
 import { networkMatcher } from '../config/networks.ts';
 import type { Log } from '../log.ts';
 import { challengeToken, readChallenge } from './acme-challenge.ts';
-import type { ClientStream } from './client-stream.ts';
+import type { ClientStream, Connection } from './client-stream.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Engine } from './engine.ts';
 import { Exchange } from './exchange.ts';
 import { forwardedFields } from './forwarded.ts';
-import { field, requestFields, type Field } from './headers.ts';
+import { field, FieldList, requestFields, type Field } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 import { httpsPort, redirectLocation } from './redirect.ts';
 import type { RequestHead } from './request-head.ts';
@@ -85,11 +85,7 @@ export class Handler {
     const route = chooseRoute(site, head.path);
 
     const { virtualHost } = site;
-    const authority = head.authority ?? virtualHost.serverName.replace(/^\*\./, '');
     const upgrade = head.webSocket && connection.protocol === 'https';
-    const hosted = head.fields.some(({ key }) => key === 'host') ? head.fields : [field('Host', authority), ...head.fields];
-    const counted = hops === undefined ? hosted : hosted.map((one) => (one.key === 'max-forwards' ? field(one.name, String(hops - 1)) : one));
-    const origin = { clientAddress: connection.clientAddress, protocol: connection.protocol, port: connection.localPort, authority };
     exchange.forward({
       engine: this.#engines[virtualHost.engine],
       pool: route.pool,
@@ -97,14 +93,29 @@ export class Handler {
       request: {
         method: head.method,
         target: forwardedTarget(route, head.target),
-        fields: forwardedFields(requestFields(counted, upgrade), origin, served.trusted(connection.clientAddress)),
+        fields: backendFields(head, connection, site, served, upgrade, hops),
         framing: head.framing,
-        expectContinue: head.expectContinue,
+        expectContinue: head.facts.expectContinue,
         upgrade,
         timeouts: config.timeouts,
       },
     });
   }
+}
+
+/** A request's fields as its backend gets them. */
+function backendFields(head: RequestHead, connection: Connection, site: Site, served: Served, upgrade: boolean, hops: number | undefined): FieldList {
+  const { facts } = head;
+  // Nothing but these fields, the connection and the configuration decides, unless the method or the target has a say.
+  const isUsual = !upgrade && hops === undefined && head.authority === facts.hostField;
+  if (isUsual && facts.forwarded?.by === served) return facts.forwarded.fields;
+  const authority = head.authority ?? site.virtualHost.serverName.replace(/^\*\./, '');
+  const hosted = facts.hostField === undefined ? [field('Host', authority), ...head.fields] : head.fields;
+  const counted = hops === undefined ? hosted : hosted.map((one) => (one.key === 'max-forwards' ? field(one.name, String(hops - 1)) : one));
+  const origin = { clientAddress: connection.clientAddress, protocol: connection.protocol, port: connection.localPort, authority };
+  const fields = new FieldList(forwardedFields(requestFields(counted, upgrade), origin, served.trusted(connection.clientAddress)));
+  if (isUsual) facts.forwarded = { by: served, fields };
+  return fields;
 }
 
 function siteOf(router: Router, head: RequestHead): Site {

@@ -28,6 +28,28 @@ export function field(name: string, value: string): Field {
   return { name, value, key: keyOf(name) };
 }
 
+/** Fields that do not change any more, and what has been made of them. */
+export class FieldList {
+  readonly list: readonly Field[];
+  #lines: string | undefined;
+
+  constructor(list: readonly Field[]) {
+    this.list = list;
+  }
+
+  /** As HTTP/1 writes them, each line with its end. */
+  get lines(): string {
+    this.#lines ??= fieldLines(this.list);
+    return this.#lines;
+  }
+}
+
+export function fieldLines(fields: readonly Field[]): string {
+  let lines = '';
+  for (const { name, value } of fields) lines += `${name}: ${value}\r\n`;
+  return lines;
+}
+
 /** RFC 9110, 7.6.1, and the two fields that older clients and HTTP/2 upgrades use hop by hop. */
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'http2-settings']);
 

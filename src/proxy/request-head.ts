@@ -1,8 +1,25 @@
 import { ProxyError } from './proxy-error.ts';
-import { tokensOf, valuesOf, type Field } from './headers.ts';
+import { tokensOf, valuesOf, type Field, type FieldList } from './headers.ts';
 
 /** How the body is delimited: not at all, in chunks, or by its length in bytes. */
 export type Framing = 'none' | 'chunked' | number;
+
+/** What the fields of a request say, whatever its method and target. */
+export interface FieldFacts {
+  version: '1.0' | '1.1';
+  fields: readonly Field[];
+  /** Host as the client wrote it. */
+  hostField: string | undefined;
+  framing: Framing;
+  /** The client waits for a 100 (Continue) before it sends the body. */
+  expectContinue: boolean;
+  /** The client would like to ask more on this connection. */
+  persistent: boolean;
+  /** The fields ask for a switch to WebSocket, and for nothing else. */
+  wantsWebSocket: boolean;
+  /** The fields as a backend gets them, and in whose judgement: clients repeat their fields from request to request. */
+  forwarded?: { by: object; fields: FieldList };
+}
 
 /** A request head that is safe to route and to forward. */
 export interface RequestHead {
@@ -16,12 +33,9 @@ export interface RequestHead {
   authority: string | undefined;
   /** `authority` for routing: lower case, without port and trailing dot. */
   host: string | undefined;
-  fields: Field[];
+  facts: FieldFacts;
+  fields: readonly Field[];
   framing: Framing;
-  /** The client waits for a 100 (Continue) before it sends the body. */
-  expectContinue: boolean;
-  /** The client would like to ask more on this connection. */
-  persistent: boolean;
   /** A well-formed request to switch to WebSocket (RFC 6455, 4.1). */
   webSocket: boolean;
 }
@@ -33,27 +47,44 @@ export const MAX_TARGET = 8192;
 const AUTHORITY = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?$/;
 
 /**
- * Checks a request head and reads from it what routing and framing need.
+ * Checks the fields of a request, and reads from them what framing needs.
  * @param fields checked for their syntax already
  * @throws ProxyError with the status to answer; the connection must then be closed.
  */
-export function parseRequestHead(method: string, rawTarget: string, version: '1.0' | '1.1', fields: Field[]): RequestHead {
-  if (method === 'CONNECT' || method === 'TRACE') throw new ProxyError('method_not_allowed', `method ${method}`);
-  const { target, authority } = parseTarget(method, rawTarget, hostField(version, fields));
+export function readFields(version: '1.0' | '1.1', fields: readonly Field[]): FieldFacts {
   const framing = parseFraming(version, fields);
+  const options = tokensOf(fields, 'connection');
+  return {
+    version,
+    fields,
+    hostField: hostField(version, fields),
+    framing,
+    expectContinue: parseExpect(version, fields) && framing !== 'none',
+    // RFC 9112, 9.3.
+    persistent: !options.includes('close') && (version === '1.1' || options.includes('keep-alive')),
+    wantsWebSocket: version === '1.1' && framing === 'none' && options.includes('upgrade') && tokensOf(fields, 'upgrade').join() === 'websocket',
+  };
+}
+
+/**
+ * Checks a request line, together with what its fields say.
+ * @throws ProxyError with the status to answer; the connection must then be closed.
+ */
+export function parseRequestHead(method: string, rawTarget: string, facts: FieldFacts): RequestHead {
+  if (method === 'CONNECT' || method === 'TRACE') throw new ProxyError('method_not_allowed', `method ${method}`);
+  const { target, authority } = parseTarget(method, rawTarget, facts.hostField);
   const query = target.indexOf('?');
   return {
     method,
     target,
     path: query === -1 ? target : target.slice(0, query),
-    version,
+    version: facts.version,
     authority,
     host: authority === undefined ? undefined : hostOf(authority),
-    fields,
-    framing,
-    expectContinue: parseExpect(version, fields) && framing !== 'none',
-    webSocket: isWebSocket(method, version, framing, fields),
-    persistent: isPersistent(version, fields),
+    facts,
+    fields: facts.fields,
+    framing: facts.framing,
+    webSocket: facts.wantsWebSocket && method === 'GET',
   };
 }
 
@@ -62,12 +93,6 @@ function hostOf(authority: string): string {
   const colon = authority.lastIndexOf(':');
   const host = colon === -1 || authority.endsWith(']') ? authority : authority.slice(0, colon);
   return (host.endsWith('.') ? host.slice(0, -1) : host).toLowerCase();
-}
-
-/** RFC 9112, 9.3. */
-function isPersistent(version: '1.0' | '1.1', fields: readonly Field[]): boolean {
-  const options = tokensOf(fields, 'connection');
-  return !options.includes('close') && (version === '1.1' || options.includes('keep-alive'));
 }
 
 /** RFC 9112, 3.2: exactly one on HTTP/1.1. */
@@ -83,7 +108,7 @@ function hostField(version: '1.0' | '1.1', fields: readonly Field[]): string | u
 /** RFC 9112, 3.2.1–3.2.4. */
 function parseTarget(method: string, raw: string, host: string | undefined): { target: string; authority: string | undefined } {
   // Backends cut at `#` or do not: routing on one reading and serving the other is how checks are passed by.
-  if (raw.includes('#') || /[\x00-\x20\x7f]/.test(raw)) throw new ProxyError('bad_target', 'request target with a fragment or control bytes');
+  if (/[#\x00-\x20\x7f]/.test(raw)) throw new ProxyError('bad_target', 'request target with a fragment or control bytes');
   if (raw.startsWith('/') || (raw === '*' && method === 'OPTIONS')) return { target: raw, authority: host };
   const [, authority, rest] = /^https?:\/\/([^/?]*)(.*)$/i.exec(raw) ?? [];
   if (authority === undefined || rest === undefined || !AUTHORITY.test(authority))
@@ -122,10 +147,4 @@ function parseExpect(version: '1.0' | '1.1', fields: readonly Field[]): boolean 
     throw new ProxyError('expectation_failed', `Expect ${JSON.stringify(expectations.join(', '))}`);
   }
   return expectations.length > 0;
-}
-
-function isWebSocket(method: string, version: string, framing: Framing, fields: readonly Field[]): boolean {
-  if (method !== 'GET' || version !== '1.1' || framing !== 'none') return false;
-  const upgrades = tokensOf(fields, 'upgrade');
-  return upgrades.length === 1 && upgrades[0] === 'websocket' && tokensOf(fields, 'connection').includes('upgrade');
 }
