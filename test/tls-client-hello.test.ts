@@ -68,12 +68,31 @@ test('GREASE is ignored (RFC 8701)', () => {
   assert.deepEqual(hello.cipherSuites, [0x1301]);
 });
 
+test('a hello for SSL 2.0 and TLS, as Java 6 sends it (RFC 5246, E.2)', () => {
+  const suites = [0x010080, 0x00002f, 0x00c009, 0x0700c0].flatMap((suite) => [suite >> 16, (suite >> 8) & 0xff, suite & 0xff]);
+  const body = [1, 3, 1, 0, suites.length, 0, 0, 0, 16, ...suites, ...Buffer.alloc(16, 7)];
+  const flight = Buffer.of(0x80, body.length, ...body);
+  assert.deepEqual(readClientHello(flight), {
+    serverName: undefined,
+    versions: [0x0301],
+    cipherSuites: [0x002f, 0xc009],
+    signatureAlgorithms: undefined,
+    groups: [],
+    applicationProtocols: [],
+    statusRequest: false,
+  });
+  for (let length = 0; length < flight.length; length++) assert.equal(readClientHello(flight.subarray(0, length)), undefined, `prefix of ${length}`);
+});
+
 test('a hello without extensions, as old clients send it', () => {
   assert.deepEqual(readClientHello(buildHello({ version: 0x0301, suites: [0x002f] }))?.versions, [0x0301]);
 });
 
 const refused: [what: string, bytes: Buffer, alert: number][] = [
-  ['an SSLv2 hello', Buffer.of(0x80, 0x2e, 1, 0, 2, 0, 0x15, 0), 10],
+  ['a client of SSL 2.0', Buffer.of(0x80, 0x2e, 1, 0, 2, 0, 0x15, 0), 70],
+  ['a record of SSL 2.0 with another message', Buffer.of(0x80, 0x2e, 4, 3, 1), 10],
+  ['a hello for SSL 2.0 and TLS with bytes left over', Buffer.of(0x80, 10, 1, 3, 1, 0, 0, 0, 0, 0, 0, 0), 50],
+  ['a hello for SSL 2.0 and TLS with half a suite', Buffer.of(0x80, 11, 1, 3, 1, 0, 2, 0, 0, 0, 0, 0, 0x2f), 50],
   ['an alert record first', Buffer.of(21, 3, 3, 0, 2, 2, 0), 10],
   ['another major version', Buffer.of(22, 4, 0, 0, 5), 70],
   ['an empty record', Buffer.of(22, 3, 1, 0, 0), 50],

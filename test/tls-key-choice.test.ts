@@ -40,6 +40,8 @@ test('TLS 1.0 goes by suites and curves', () => {
   assert.ok(canVerify(tls10, 'prime256v1', 0x0304) && canVerify(tls10, 'rsa', 0x0304));
   assert.ok(!canVerify(tls10, 'ed25519', 0x0304), 'EdDSA came with TLS 1.2');
   assert.ok(!canVerify({ ...tls10, cipherSuites: [0xc014] }, 'prime256v1', 0x0304));
+  const bare = { ...tls10, cipherSuites: [0xc00a, 0x002f], groups: [] };
+  assert.ok(!canVerify(bare, 'prime256v1', 0x0304) && canVerify(bare, 'rsa', 0x0304), 'a hello without extensions');
 });
 
 test('ECDSA before RSA; RSA when nothing fits; order of configuration does not matter', () => {

@@ -116,12 +116,45 @@ function hostName(extension: Reader): string | undefined {
   return name;
 }
 
+/** A client that does not name the versions it offers (supported_versions) offers every one up to this (RFC 5246, E.1). */
+function versionsUpTo(highest: number): number[] {
+  return [0x0303, 0x0302, 0x0301].filter((version) => version <= highest);
+}
+
+/**
+ * The hello of clients that could speak SSL 2.0 as well, such as Java 6: in a record of its own kind, with cipher suites
+ * of three octets and no extensions (RFC 5246, E.2). A client that speaks nothing newer is refused (RFC 6176).
+ */
+function readVersion2Hello(bytes: Buffer): ClientHello | undefined {
+  if (bytes.length > 2 && bytes[2] !== 1) throw new TlsAlert(Alert.unexpectedMessage, 'hello_malformed', 'the first message is not a ClientHello');
+  if (bytes.length > 3 && bytes[3] !== 3) throw new TlsAlert(Alert.protocolVersion, 'hello_malformed', 'a client of SSL 2.0');
+  if (bytes.length < 2) return undefined;
+  const end = 2 + (bytes.readUInt16BE(0) & 0x7fff);
+  if (bytes.length < end) return undefined;
+  const reader = new Reader(bytes.subarray(3, end));
+  const version = reader.number(2);
+  const [suites, session, challenge] = [reader.number(2), reader.number(2), reader.number(2)];
+  const specs = new Reader(reader.take(suites)).numbers(3);
+  reader.take(session + challenge);
+  if (!reader.done) throw new TlsAlert(Alert.decodeError, 'hello_malformed', 'a ClientHello with bytes left over');
+  return {
+    serverName: undefined,
+    versions: versionsUpTo(version),
+    cipherSuites: withoutGrease(specs.filter((spec) => spec <= 0xffff)), // the others are of SSL 2.0
+    signatureAlgorithms: undefined,
+    groups: [],
+    applicationProtocols: [],
+    statusRequest: false,
+  };
+}
+
 /**
  * Reads a ClientHello (RFC 8446, 4.1.2; RFC 5246, 7.4.1.2) from the first bytes of a connection.
  * @returns undefined while more bytes are needed.
  * @throws TlsAlert when these bytes can never become an acceptable ClientHello.
  */
 export function readClientHello(bytes: Buffer): ClientHello | undefined {
+  if (bytes.length > 0 && bytes[0]! >= 0x80) return readVersion2Hello(bytes);
   const message = handshakeMessage(bytes);
   if (!message) {
     if (bytes.length > maxHelloSize) throw new TlsAlert(Alert.decodeError, 'hello_too_large', `no complete ClientHello in ${bytes.length} bytes`);
@@ -160,7 +193,6 @@ export function readClientHello(bytes: Buffer): ClientHello | undefined {
       while (!list.done) hello.applicationProtocols.push(list.vector(1).rest().toString('latin1'));
     }
   }
-  // Before supported_versions, a client offered everything up to legacy_version (RFC 5246, E.1).
-  if (!seen.has(extensionType.versions)) hello.versions = [0x0303, 0x0302, 0x0301].filter((version) => version <= legacyVersion);
+  if (!seen.has(extensionType.versions)) hello.versions = versionsUpTo(legacyVersion);
   return hello;
 }

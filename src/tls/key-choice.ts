@@ -62,7 +62,8 @@ export function canVerify(hello: ClientHello, key: SigningKey, { highestVersion,
   if (!hello.cipherSuites.some((suite) => suites.has(suite))) return false;
   const group = curveGroups[key];
   if (group === undefined) return signs12 && accepts(schemes[key]); // EdDSA exists from TLS 1.2 on
-  return (hello.groups.length === 0 || hello.groups.includes(group)) && (!signs12 || offered === undefined || accepts(ecdsaSchemes12));
+  // A client without supported_groups leaves the curve to the server (RFC 8422, 4); OpenSSL then does no ECDHE, so no ECDSA either.
+  return hello.groups.includes(group) && (!signs12 || offered === undefined || accepts(ecdsaSchemes12));
 }
 
 /** ECDSA is the cheapest to sign and the most widely verified; RSA is what is left when nothing else fits. */
