@@ -3,6 +3,7 @@ import test from 'node:test';
 import { TlsAlert } from '../src/tls/alert.ts';
 import { type ClientHello, readClientHello } from '../src/tls/client-hello.ts';
 import { inRecordsOf } from './support/hello.ts';
+import { mutated } from './support/hellos/mutations.ts';
 import { recordings } from './support/hellos/recordings.ts';
 import { readByOpenssl } from './support/openssl-trace.ts';
 import { temporaryFolder } from './support/program.ts';
@@ -136,45 +137,8 @@ test('what follows a hello does not matter', () => {
   }
 });
 
-type Mutation = (bytes: Buffer, random: (below: number) => number) => Buffer;
-
-/** Ways in which a hello goes wrong: on the line, in a bad client, in the hands of somebody who means harm. */
-const mutations: Mutation[] = [
-  (bytes, random) => {
-    bytes[random(bytes.length)] = random(256);
-    return bytes;
-  },
-  (bytes, random) => {
-    bytes[random(bytes.length)]! ^= 1 << random(8);
-    return bytes;
-  },
-  // A length that is one off, nothing or everything.
-  (bytes, random) => {
-    const at = random(bytes.length - 1);
-    const lengths = [bytes.readUInt16BE(at) + 1, bytes.readUInt16BE(at) - 1, 0, 0xffff, 0x4001];
-    bytes.writeUInt16BE(lengths[random(lengths.length)]! & 0xffff, at);
-    return bytes;
-  },
-  (bytes, random) => bytes.subarray(0, random(bytes.length + 1)),
-  (bytes, random) => {
-    const at = random(bytes.length);
-    return Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + 1 + random(40))]);
-  },
-  // A piece twice, or of another client's hello.
-  (bytes, random) => {
-    const [from, at] = [random(bytes.length), random(bytes.length)];
-    return Buffer.concat([bytes.subarray(0, at), bytes.subarray(from, from + random(60)), bytes.subarray(at)]);
-  },
-  (bytes, random) => {
-    const { hello } = recordings[random(recordings.length)]!;
-    return Buffer.concat([bytes.subarray(0, random(bytes.length)), hello.subarray(random(hello.length))]);
-  },
-  (bytes, random) => (bytes.length > 5 ? inRecordsOf(1 + random(bytes.length), bytes) : bytes),
-];
-
 test('a mutated hello is a hello, waited on or refused with an alert, and no later byte changes that', { timeout: 60_000 }, () => {
   const random = seeded(8446);
-  const below = (limit: number) => Math.floor(random() * Math.max(1, limit));
   /** What becomes of these bytes; anything thrown but an alert is a bug. */
   const read = (bytes: Buffer): ClientHello | 'more' | 'alert' => {
     try {
@@ -186,11 +150,10 @@ test('a mutated hello is a hello, waited on or refused with an alert, and no lat
   };
   const outcomes = { hello: 0, more: 0, alert: 0 };
   for (let round = 0; round < 40_000; round++) {
-    let mutant: Buffer = Buffer.from(recordings[round % recordings.length]!.hello);
-    for (let edits = 1 + below(3); edits > 0 && mutant.length > 1; edits--) mutant = mutations[below(mutations.length)]!(Buffer.from(mutant), below);
+    const mutant = mutated(recordings[round % recordings.length]!.hello, random);
     const whole = read(mutant);
     outcomes[typeof whole === 'string' ? whole : 'hello']++;
-    const first = read(mutant.subarray(0, below(mutant.length)));
+    const first = read(mutant.subarray(0, random() * mutant.length));
     if (first !== 'more') assert.deepEqual(whole, first, mutant.toString('hex'));
     if (typeof whole === 'string') continue;
     assert.match(whole.serverName ?? 'none', /^[\x21-\x7e]*$/);
