@@ -48,10 +48,9 @@ function readServerHello(body: Buffer): Pick<Answer, 'version' | 'cipherSuite'> 
 }
 
 /** Sends these bytes to a server on 127.0.0.1, and reads until the answer is clear or the server has closed. */
-export async function answerTo(port: number, hello: Buffer): Promise<Answer> {
-  const socket = net.connect(port, '127.0.0.1');
+export async function answerTo(port: number, ...segments: Buffer[]): Promise<Answer> {
+  const socket = net.connect({ port, host: '127.0.0.1', noDelay: true });
   socket.on('error', () => {});
-  socket.write(hello);
   let bytes = Buffer.alloc(0);
   let answer: Answer = {};
   socket.on('data', (chunk: Buffer) => {
@@ -59,6 +58,8 @@ export async function answerTo(port: number, hello: Buffer): Promise<Answer> {
     answer = readAnswer(bytes);
     if (answer.alert !== undefined || answer.version === 0x0304 || answer.keyType !== undefined) socket.destroy();
   });
-  await once(socket, 'close');
+  const closed = once(socket, 'close');
+  for (const segment of segments) await new Promise((sent) => socket.write(segment, sent));
+  await closed;
   return answer;
 }
