@@ -167,7 +167,8 @@ test('client certificates are required, asked for, or neither, as each virtual h
     { server_name: 'none.test' },
   ];
   const identities = await Promise.all(hosts.map(({ server_name: name }) => identity(name, { names: [name] })));
-  const { port } = await startFront(t, snapshot(hosts, identities));
+  const { port, log } = await startFront(t, snapshot(hosts, identities));
+  const failures = () => log.of('debug').map(({ message }) => message);
   const stranger = await (await Authority.root('Stranger')).issue({ commonName: 'client', clientAuth: true });
   const client = await authority.issue({ commonName: 'client', clientAuth: true });
   const good = { cert: client.pem, key: client.keyPem };
@@ -177,7 +178,9 @@ test('client certificates are required, asked for, or neither, as each virtual h
       .catch(() => false);
 
   assert.equal(await greeted('require.test'), false);
+  assert.equal(failures().at(-1), 'handshake failed: peer did not return a certificate');
   assert.equal(await greeted('require.test', { cert: stranger.pem, key: stranger.keyPem }), false);
+  assert.equal(failures().at(-1), "handshake failed: the client's certificate is refused (UNABLE_TO_VERIFY_LEAF_SIGNATURE)");
   assert.equal(await greeted('require.test', good), true);
   assert.equal(await greeted('request.test'), true);
   assert.equal(await greeted('none.test'), true);

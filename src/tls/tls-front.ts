@@ -171,7 +171,7 @@ export class TlsFront {
     server.on('secureConnection', (socket: TLSSocket) => this.#secured(socket));
     server.on('tlsClientError', (error, socket) => {
       const pending = this.#pendingOf(socket);
-      this.#log.debug(`handshake failed: ${error.message}`, { code: 'handshake_failed', client: pending?.peer.address, name: pending?.serverName });
+      this.#log.debug(`handshake failed: ${reason(error, socket)}`, { code: 'handshake_failed', client: pending?.peer.address, name: pending?.serverName });
     });
     return server;
   }
@@ -207,6 +207,14 @@ export class TlsFront {
     );
     socket.resume();
   }
+}
+
+/**
+ * Why a handshake failed. The TLS library lets every client certificate pass, says afterwards what was wrong with it, and
+ * closes the connection without an alert: without these words it would be a hang-up.
+ */
+function reason(error: Error & { reason?: string }, { authorizationError }: TLSSocket): string {
+  return authorizationError ? `the client's certificate is refused (${String(authorizationError)})` : (error.reason ?? error.message);
 }
 
 class PlainHttp extends Error {
