@@ -263,8 +263,8 @@ export class Http1Connection implements ClientStream, Timed {
     this.#writer.begin(`${text}\r\n`, chunked && !this.#bodyless);
   }
 
-  write(piece: Buffer): boolean {
-    return this.#bodyless || this.#writer.write(piece);
+  write(piece: Buffer, release?: () => void): boolean {
+    return this.#bodyless || this.#writer.write(piece, release);
   }
 
   flush(): void {

@@ -31,14 +31,15 @@ export class MessageWriter {
   }
 
   /** @returns false when the socket is full: its `drain` comes */
-  write(piece: Buffer): boolean {
+  write(piece: Buffer, release?: () => void): boolean {
     if (this.#chunked) this.#waiting += chunkHead(piece.length);
     if (piece.length <= SMALL && this.#waiting.length <= 2 * SMALL) {
       this.#waiting += piece.toString('latin1');
+      release?.();
     } else {
       this.#socket.cork();
       this.flush();
-      if (!this.#socket.write(piece)) this.isReady = false;
+      if (!this.#socket.write(piece, release)) this.isReady = false;
       this.#socket.uncork();
     }
     if (this.#chunked) this.#waiting += '\r\n';

@@ -6,6 +6,7 @@ import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
 import { BodyReader } from './body-reader.ts';
 import { findResponseHeadEnd, scanResponseHead } from './head.ts';
 import { MessageWriter } from './message-writer.ts';
+import { ReadBuffer } from './read-buffer.ts';
 import { parseResponseHead, type ResponseHead } from './response-head.ts';
 import { joinTunnel } from './tunnel.ts';
 
@@ -14,7 +15,6 @@ const IDLE = 4_000;
 /** Interim answers to one request. */
 const MAX_INFORMATION = 100;
 const NOTHING = Buffer.alloc(0);
-const READ_SIZE = 65_536;
 /** Up to here, copying what was read costs less than giving the buffer away. */
 const SMALL = 8_192;
 
@@ -35,7 +35,10 @@ export class UpstreamConnection implements BackendStream, Timed {
   readonly #owner: UpstreamOwner;
   readonly #socket: net.Socket;
   readonly #writer: MessageWriter;
-  #buffer: Buffer | undefined;
+  /** Where the next bytes go. */
+  #reading: ReadBuffer | undefined;
+  /** Whose bytes are being looked at. */
+  #lent: ReadBuffer | undefined;
   #input: Buffer = NOTHING;
   #searched = 0;
   #recipient: Recipient | undefined;
@@ -134,15 +137,26 @@ export class UpstreamConnection implements BackendStream, Timed {
   // The answer.
 
   #readBuffer(): Buffer {
-    this.#buffer ??= Buffer.allocUnsafeSlow(READ_SIZE);
-    return this.#buffer;
+    this.#reading ??= ReadBuffer.take();
+    return this.#reading.bytes;
   }
 
   /** @returns false to stop reading */
   #onRead(length: number): boolean {
-    const bytes = this.#buffer!.subarray(0, length);
-    if (length > SMALL) this.#buffer = undefined; // its bytes go on as pieces of a body
-    this.#onData(length > SMALL ? bytes : Buffer.from(bytes));
+    const buffer = this.#reading!;
+    const bytes = buffer.bytes.subarray(0, length);
+    if (length <= SMALL) {
+      this.#onData(Buffer.from(bytes));
+      return true;
+    }
+    this.#reading = undefined;
+    this.#lent = buffer;
+    buffer.hold();
+    this.#onData(bytes);
+    this.#lent = undefined;
+    // The beginning of something must not be read over.
+    if (this.#input.length > 0) this.#input = Buffer.from(this.#input);
+    buffer.release();
     return true;
   }
 
@@ -195,7 +209,11 @@ export class UpstreamConnection implements BackendStream, Timed {
   }
 
   #readBody(recipient: Recipient, body: BodyReader): boolean {
-    const taken = body.read(this.#input, (piece) => recipient.received(piece));
+    const lent = this.#lent;
+    const taken = body.read(this.#input, (piece) => {
+      lent?.hold();
+      recipient.received(piece, lent?.release);
+    });
     this.#input = taken === this.#input.length ? NOTHING : this.#input.subarray(taken);
     if (body.done) this.#complete(recipient, body);
     return true;

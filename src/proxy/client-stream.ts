@@ -25,8 +25,11 @@ export interface ClientStream {
    * @param last the request could not be read to its end, so nothing more is read from this connection
    */
   respond(answer: AnswerHead, last: boolean): void;
-  /** @returns false when the giver should wait for `drained` of the exchange */
-  write(piece: Buffer): boolean;
+  /**
+   * @param release may be called when the bytes of the piece are not needed any more
+   * @returns false when the giver should wait for `drained` of the exchange
+   */
+  write(piece: Buffer, release?: () => void): boolean;
   flush(): void;
   end(trailers: readonly Field[]): void;
   /** Breaks off, so that the client cannot take a part for the whole (RFC 9112, 8; RFC 9113, 8.1). */

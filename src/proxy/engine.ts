@@ -42,8 +42,8 @@ export interface Recipient {
   /** An interim answer (1xx but not 101). */
   informed(status: number, fields: readonly Field[]): void;
   answered(answer: AnswerHead): void;
-  /** A piece of the body; the bytes are the recipient's. */
-  received(piece: Buffer): void;
+  /** A piece of the body; `release` may be called when its bytes are not needed any more. */
+  received(piece: Buffer, release?: () => void): void;
   /** What was told so far may go to the client; more may take a while. */
   flush(): void;
   ended(trailers: readonly Field[]): void;

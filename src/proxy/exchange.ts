@@ -182,10 +182,10 @@ export class Exchange implements Recipient, Timed {
     this.#arm();
   }
 
-  received(piece: Buffer): void {
+  received(piece: Buffer, release?: () => void): void {
     if (this.#over) return;
     this.#bytes += piece.length;
-    if (!this.#client.write(piece)) this.#backend?.pause();
+    if (!this.#client.write(piece, release)) this.#backend?.pause();
     this.#arm();
   }
 
