@@ -17,7 +17,7 @@ export const supervisorCodes = {
   reload_refused: 'The new configuration is not used; the message says why. The one before stays in force.',
   restart_needed: 'A changed setting takes effect at the next start only.',
   client_authority: 'The file named in tls.client_auth.ca cannot be used. Connections to its virtual host are refused, or go on with what was read before.',
-  tls_policy: 'The TLS settings of a virtual host do not work together. Connections to it are refused.',
+  tls_policy: 'The TLS settings of a virtual host do not work together: connections to it are refused, or, in a warning, one of them has no effect.',
   awaiting_staple: 'A renewed certificate must be stapled (RFC 7633) and has no staple yet: the old one is served meanwhile.',
   worker_ended: 'A worker process died; another takes its place.',
   worker_failed: 'A worker process could not be started; it is tried again.',

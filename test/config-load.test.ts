@@ -7,6 +7,8 @@ import test from 'node:test';
 import { ConfigError } from '../src/config/config-error.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 
+const alpn = ['http/1.1', 'http/1.0'];
+
 const minimal = `
 listen: [{ address: "127.0.0.1:0" }]
 certificates_dir: certs
@@ -26,7 +28,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
     trustedProxies: [],
     shutdownGrace: 30_000,
     log: { level: 'info', format: 'text', access: false },
-    tls: { profile: 'intermediate', clientAuth: { mode: 'none' } },
+    tls: { profile: 'intermediate', alpn, clientAuth: { mode: 'none' } },
     ocsp: {
       stapling: true,
       timeout: 10_000,
@@ -90,8 +92,8 @@ ${minimal}
     '/c/config.yaml',
   );
   const [a, b] = config.virtualHosts;
-  assert.deepEqual(a?.tls, { profile: 'old', minVersion: 'TLSv1.1', maxVersion: 'TLSv1.2', clientAuth: { mode: 'require', ca: '/c/top.pem' } });
-  assert.deepEqual(b?.tls, { profile: 'old', maxVersion: 'TLSv1.2', clientAuth: { mode: 'request', ca: '/c/own.pem' } });
+  assert.deepEqual(a?.tls, { profile: 'old', minVersion: 'TLSv1.1', maxVersion: 'TLSv1.2', alpn, clientAuth: { mode: 'require', ca: '/c/top.pem' } });
+  assert.deepEqual(b?.tls, { profile: 'old', maxVersion: 'TLSv1.2', alpn, clientAuth: { mode: 'request', ca: '/c/own.pem' } });
   assert.deepEqual([a?.ocsp.timeout, a?.ocsp.clockSkew, a?.ocsp.stapling, a?.ocsp.maxAge], [3_000, 120_000, false, 172_800_000]);
   assert.deepEqual([b?.ocsp.timeout, b?.ocsp.clockSkew, b?.ocsp.stapling], [3_000, 60_000, true]);
 });

@@ -52,8 +52,40 @@ test('a file that cannot be used names itself, the cause and the setting; what w
   }
 });
 
-test('a policy that the TLS library refuses is found before a client meets it', async () => {
-  const { problems } = await readClientAuthorities(configOf({ backends, tls: { ciphers: 'NOSUCHCIPHER' } }), new Map());
-  assert.partialDeepStrictEqual(problems, [{ virtualHost: 'a.test', severity: 'error', code: 'tls_policy' }]);
-  assert.match(problems[0]?.message ?? '', /^the TLS policy cannot be used \(tls\.ciphers\): .*no cipher match/);
+const problemsOf = async (tls: object) => (await readClientAuthorities(configOf({ backends, tls }), new Map())).problems;
+
+test('a policy that the TLS library refuses is found before a client meets it, with its setting', async () => {
+  const [problem, ...others] = await problemsOf({ ciphers: 'NOSUCHCIPHER' });
+  assert.deepEqual(others, []);
+  assert.partialDeepStrictEqual(problem, { virtualHost: 'a.test', severity: 'error', code: 'tls_policy' });
+  assert.match(problem?.message ?? '', /^the TLS policy cannot be used \(tls\.ciphers\): .*no cipher match/);
+  assert.match((await problemsOf({ ciphers: 'TLS_NO_SUCH_SUITE' }))[0]?.message ?? '', /\(tls\.ciphers\): .*no cipher match/);
+
+  const groups = await problemsOf({ groups: ['X25519', 'P-255', 'X25518'] });
+  assert.deepEqual(
+    groups.map(({ severity, message }) => `${severity}: ${message}`),
+    [`error: the TLS policy cannot be used (tls.groups): OpenSSL ${process.versions.openssl} has no group P-255, X25518`],
+  );
+});
+
+test('a policy that the TLS library accepts without doing what it says is warned of', async () => {
+  const warnings = async (tls: object) => (await problemsOf(tls)).map(({ severity, message }) => `${severity}: ${message}`);
+  assert.deepEqual(await warnings({ ciphers: 'ECDHE-RSA-AES128-GCM-SHA256:DES-CBC3-SHA:!aNULL' }), [
+    `warn: OpenSSL ${process.versions.openssl} has no cipher suite DES-CBC3-SHA; it is left out (tls.ciphers)`,
+  ]);
+  const noEffect = (lowest: string, min: string) =>
+    `warn: no cipher suite works below ${lowest}, so tls.min_version ${min} has no effect (tls.profile, tls.ciphers)`;
+  assert.deepEqual(await warnings({ profile: 'modern', min_version: 'TLSv1.2' }), [noEffect('TLSv1.3', 'TLSv1.2')]);
+  assert.deepEqual(await warnings({ min_version: 'TLSv1' }), [noEffect('TLSv1.2', 'TLSv1')]);
+  assert.deepEqual(await warnings({ min_version: 'TLSv1', ciphers: 'HIGH' }), []);
+  for (const profile of ['modern', 'intermediate', 'old']) assert.deepEqual(await warnings({ profile }), []);
+});
+
+test('a policy is tried once, however many virtual hosts have it, and each of them is told', async () => {
+  const hosts = Array.from({ length: 3 }, (_, index) => ({ server_name: `${index}.test`, certificates: [{ certificate: 'a.pem', key: 'a.key' }], backends }));
+  const { problems } = await readClientAuthorities(configOf({}, { virtual_hosts: hosts, tls: { ciphers: 'NOSUCHCIPHER' } }), new Map());
+  assert.deepEqual(
+    problems.map(({ virtualHost }) => virtualHost),
+    ['0.test', '1.test', '2.test'],
+  );
 });

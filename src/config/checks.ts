@@ -101,7 +101,7 @@ function isVersion(value: unknown): value is string {
   return typeof value === 'string' && versions.includes(value);
 }
 
-/** Mozilla's profiles start here ("Security/Server Side TLS", version 5.7). */
+/** Mozilla's profiles start here ("Security/Server Side TLS", version 5.8). */
 const lowestOfProfile: Record<string, string> = { modern: 'TLSv1.3', intermediate: 'TLSv1.2', old: 'TLSv1' };
 
 /** The TLS policy in force: each key as the virtual host has it, else the top level. */

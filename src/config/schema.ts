@@ -7,6 +7,7 @@ import {
   cipherList,
   deadline,
   duration,
+  groupName,
   listenAddress,
   path,
   proxyUrl,
@@ -55,7 +56,18 @@ const tls = z.strictObject({
     .meta({ description: "Mozilla's server-side TLS profile: `modern` is TLS 1.3 only, `intermediate` adds 1.2, `old` adds 1.0 and 1.1." }),
   min_version: tlsVersion.optional().meta({ description: "Lowest protocol version, instead of the profile's." }),
   max_version: tlsVersion.optional().meta({ description: "Highest protocol version, instead of the profile's." }),
-  ciphers: cipherList.optional().meta({ description: "OpenSSL cipher list for TLS 1.2 and below, instead of the profile's." }),
+  ciphers: cipherList.optional().meta({
+    description: "OpenSSL cipher list. Its `TLS_…` names replace the profile's suites of TLS 1.3, the others those of TLS 1.2 and below.",
+  }),
+  groups: z
+    .array(groupName)
+    .min(1)
+    .optional()
+    .meta({ description: "Key exchange groups (elliptic curves and hybrids) in order of preference, instead of the profile's." }),
+  alpn: z
+    .array(z.enum(['h2', 'http/1.1', 'http/1.0']))
+    .default(['http/1.1', 'http/1.0'])
+    .meta({ description: 'Application protocols in order of preference; a client that offers none of them is refused. Empty, the extension is not answered.' }),
   client_auth: clientAuth.prefault({}).meta({ description: 'Client certificates.' }),
 });
 

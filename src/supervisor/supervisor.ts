@@ -227,7 +227,7 @@ export class Supervisor {
     const { authorities, problems } = await readClientAuthorities(config, this.#clientAuthorities);
     this.#clientAuthorities = authorities;
     this.#policyProblems = problems;
-    for (const { virtualHost, code, message } of problems) this.#log.error(message, { code, virtual_host: virtualHost });
+    for (const { severity, virtualHost, code, message } of problems) this.#log[severity](message, { code, virtual_host: virtualHost });
   }
 
   /** Reads what a configuration names and brings its certificates into service. */

@@ -2,7 +2,11 @@ import { createSecureContext, type SecureVersion } from 'node:tls';
 import type { TlsPolicy } from '../config/schema.ts';
 import { ecdsaSuites } from './key-choice.ts';
 
-/** Mozilla's server-side TLS recommendations, version 5.8: protocol versions and cipher suites by profile. */
+/**
+ * Mozilla's server-side TLS recommendations, version 5.8 of May 2026 (ssl-config.mozilla.org/guidelines/5.8.json):
+ * protocol versions, cipher suites, groups and whose preference counts, by profile. One suite of `old` is left out:
+ * DES-CBC3-SHA, which the OpenSSL in Node does not have.
+ */
 
 const tls13 = ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256'];
 
@@ -33,11 +37,46 @@ const old = [
   'AES256-SHA',
 ];
 
+/** The same in all three profiles. */
+const groups = ['X25519MLKEM768', 'X25519', 'prime256v1', 'secp384r1'];
+
 const profiles: Record<TlsPolicy['profile'], { minVersion: SecureVersion; ciphers: string[]; serverPreference: boolean }> = {
   modern: { minVersion: 'TLSv1.3', ciphers: [], serverPreference: false },
   intermediate: { minVersion: 'TLSv1.2', ciphers: intermediate, serverPreference: false },
   old: { minVersion: 'TLSv1', ciphers: old, serverPreference: true },
 };
+
+/** What a policy comes down to when the profile has filled in what it does not say. */
+export interface PolicyInForce {
+  minVersion: SecureVersion;
+  maxVersion: SecureVersion;
+  /** For TLS 1.3, and for the versions below it; in OpenSSL's words, which may be keywords and operators. */
+  suites13: string[];
+  suites: string[];
+  groups: string[];
+  serverPreference: boolean;
+}
+
+export function policyInForce(policy: TlsPolicy): PolicyInForce {
+  const profile = profiles[policy.profile];
+  const named = policy.ciphers?.split(/[:,]/).filter((name) => name !== '') ?? [];
+  const named13 = named.filter((name) => name.startsWith('TLS_'));
+  const namedBelow = named.filter((name) => !name.startsWith('TLS_'));
+  return {
+    minVersion: policy.minVersion ?? profile.minVersion,
+    maxVersion: policy.maxVersion ?? 'TLSv1.3',
+    suites13: named13.length > 0 ? named13 : tls13,
+    suites: namedBelow.length > 0 ? namedBelow : profile.ciphers,
+    groups: policy.groups ?? groups,
+    serverPreference: profile.serverPreference,
+  };
+}
+
+const order: SecureVersion[] = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'];
+
+export function isBelow(version: SecureVersion, other: SecureVersion): boolean {
+  return order.indexOf(version) < order.indexOf(other);
+}
 
 export interface ProtocolOptions {
   minVersion: SecureVersion;
@@ -45,21 +84,23 @@ export interface ProtocolOptions {
   ciphers: string;
   honorCipherOrder: boolean;
   ecdhCurve: string;
+  dhparam: 'auto';
 }
 
-const order: SecureVersion[] = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'];
-
-/** Protocol options of a `tls.Server` for one policy. A range that a profile's lower end exceeds is lowered to its own upper end. */
+/** Protocol options of a `tls.Server` for one policy. */
 export function protocolOptions(policy: TlsPolicy): ProtocolOptions {
-  const profile = profiles[policy.profile];
-  const maxVersion = policy.maxVersion ?? 'TLSv1.3';
-  const lowest = policy.minVersion ?? profile.minVersion;
-  const minVersion = order.indexOf(lowest) > order.indexOf(maxVersion) ? maxVersion : lowest;
-  const below12 = order.indexOf(minVersion) < order.indexOf('TLSv1.2');
-  const suites = policy.ciphers === undefined ? profile.ciphers : [policy.ciphers];
-  // OpenSSL 3 signs TLS 1.0 and 1.1 handshakes (MD5 with SHA-1) only at security level 0. Without TLS_ names Node drops TLS 1.3.
-  const ciphers = [...tls13, ...suites, ...(below12 ? ['@SECLEVEL=0'] : [])].join(':');
-  return { minVersion, maxVersion, ciphers, honorCipherOrder: profile.serverPreference, ecdhCurve: 'X25519MLKEM768:X25519:prime256v1:secp384r1' };
+  const { minVersion, maxVersion, suites13, suites, groups, serverPreference } = policyInForce(policy);
+  // OpenSSL 3 signs TLS 1.0 and 1.1 handshakes (MD5 with SHA-1) only at security level 0.
+  const level = isBelow(minVersion, 'TLSv1.2') ? ['@SECLEVEL=0'] : [];
+  return {
+    minVersion,
+    maxVersion,
+    ciphers: [...suites13, ...suites, ...level].join(':'),
+    honorCipherOrder: serverPreference,
+    ecdhCurve: groups.join(':'),
+    // No profile has a DHE suite; where `ciphers` asks for one, its parameters fit the certificate's key.
+    dhparam: 'auto',
+  };
 }
 
 /**

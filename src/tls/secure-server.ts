@@ -35,8 +35,8 @@ export function createSecureServer(options: SecureServerOptions): tls.Server {
     ...protocolOptions(virtualHost.tls),
     cert: identity.certificate,
     key: identity.key,
-    // A client of HTTP/1.0 may offer nothing else, and no common protocol is a fatal alert (RFC 7301, 3.2).
-    ALPNProtocols: ['http/1.1', 'http/1.0'],
+    // No common protocol is a fatal alert (RFC 7301, 3.2).
+    ALPNProtocols: virtualHost.tls.alpn,
     requestCert: mode !== 'none',
     rejectUnauthorized: mode === 'require',
     ...(clientAuthority === undefined ? {} : { ca: clientAuthority }),
