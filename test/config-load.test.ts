@@ -28,7 +28,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
     trustedProxies: [],
     shutdownGrace: 30_000,
     log: { level: 'info', format: 'text', access: false },
-    tls: { profile: 'intermediate', alpn, clientAuth: { mode: 'none' } },
+    tls: { profile: 'intermediate', alpn, clientAuth: { mode: 'none', forward: {} } },
     ocsp: {
       stapling: true,
       timeout: 10_000,
@@ -92,8 +92,14 @@ ${minimal}
     '/c/config.yaml',
   );
   const [a, b] = config.virtualHosts;
-  assert.deepEqual(a?.tls, { profile: 'old', minVersion: 'TLSv1.1', maxVersion: 'TLSv1.2', alpn, clientAuth: { mode: 'require', ca: '/c/top.pem' } });
-  assert.deepEqual(b?.tls, { profile: 'old', maxVersion: 'TLSv1.2', alpn, clientAuth: { mode: 'request', ca: '/c/own.pem' } });
+  assert.deepEqual(a?.tls, {
+    profile: 'old',
+    minVersion: 'TLSv1.1',
+    maxVersion: 'TLSv1.2',
+    alpn,
+    clientAuth: { mode: 'require', ca: '/c/top.pem', forward: {} },
+  });
+  assert.deepEqual(b?.tls, { profile: 'old', maxVersion: 'TLSv1.2', alpn, clientAuth: { mode: 'request', ca: '/c/own.pem', forward: {} } });
   assert.deepEqual([a?.ocsp.timeout, a?.ocsp.clockSkew, a?.ocsp.stapling, a?.ocsp.maxAge], [3_000, 120_000, false, 172_800_000]);
   assert.deepEqual([b?.ocsp.timeout, b?.ocsp.clockSkew, b?.ocsp.stapling], [3_000, 60_000, true]);
 });

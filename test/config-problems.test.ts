@@ -182,6 +182,19 @@ test('client certificates need authorities, in the policy that is in force', () 
   assert.deepEqual(inherited('{ client_auth: { mode: require } }', '{ client_auth: { ca: a.pem } }'), []);
 });
 
+test('what is told about client certificates stands in fields of its own', () => {
+  const forwarding = (forward: string) => withTop(`tls: { client_auth: { forward: ${forward} } }`);
+  assert.deepEqual(forwarding('{ X-SSL-Client-S-DN: subject, SSL_CLIENT_CERT: pem }'), []);
+  const setting = 'tls.client_auth.forward';
+  assert.deepEqual(forwarding('{ "X Y": subject }'), [`1:41: ${setting}.X Y: is not the name of a field: letters, digits, \`-\` and \`_\``]);
+  assert.deepEqual(forwarding('{ Host: subject }'), [`1:40: ${setting}.Host: is a field that has another meaning`]);
+  assert.deepEqual(forwarding('{ Content_Length: subject }'), [`1:50: ${setting}.Content_Length: is a field that has another meaning`]);
+  assert.deepEqual(forwarding('{ X-A: subject, x_a: serial }'), [`1:53: ${setting}.x_a: \`x_a\` is already given at ${setting}.X-A`]);
+  assert.match(forwarding('{ X-A: dn }')[0] ?? '', /^1:39: tls\.client_auth\.forward\.X-A: must be one of verify, subject, .*, not `dn`$/);
+  assert.deepEqual(forwarding('[X-A]'), [`1:32: ${setting}: must be a map of names, not a list`]);
+  assert.deepEqual(withTop('tls: { client_auth: { depth: -1 } }'), ['1:30: tls.client_auth.depth: must be a whole number from 0 to 100, not `-1`']);
+});
+
 test('a protocol range that is empty is refused, in the policy that is in force', () => {
   const range = (tls: string, own: string) => problemsOf(`tls: ${tls}\n${top}${host}    tls: ${own}\n`);
   assert.deepEqual(range('{ min_version: TLSv1.3, max_version: TLSv1.2 }', '{}'), ['1:43: tls.max_version: max_version TLSv1.2 is below min_version, TLSv1.3']);

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import * as net from 'node:net';
 import test, { before, type TestContext } from 'node:test';
 import * as tls from 'node:tls';
-import { fileURLToPath } from 'node:url';
+import { domainToASCII, fileURLToPath } from 'node:url';
 import { httpBackend } from './support/backend.ts';
+import { buildHello, serverNameExtension } from './support/hello.ts';
 import { execute, staplegate } from './support/program.ts';
 import { Site } from './support/site.ts';
 import { needs } from './support/tools.ts';
@@ -30,7 +32,7 @@ async function documentedSuites(): Promise<{ suite: string; versions: string[]; 
 async function serve(t: TestContext, policies: Record<string, object>): Promise<{ site: Site; port: number; configuration: object }> {
   const site = await Site.create(t);
   const backend = await httpBackend(t, (_, response) => response.end('ok'));
-  const names = Object.keys(policies).map((name) => `${name}.test`);
+  const names = Object.keys(policies).map((name) => domainToASCII(`${name}.test`));
   const certificates = [
     await site.write('rsa', await site.issue('', { names, keyType: 'rsa' })),
     await site.write('ecdsa', await site.issue('', { names, keyType: 'ecdsa' })),
@@ -57,6 +59,7 @@ before(async (t) => {
     h10: { alpn: ['http/1.0', 'http/1.1'] },
     silent: { alpn: [] },
     broken: { groups: ['X25519', 'P-255'] },
+    bücher: {},
   });
 });
 
@@ -190,4 +193,19 @@ test('a broken policy refuses its own virtual host, with internal_error, and no 
   const checked = await staplegate('check', '--config', served.site.file('config.yaml'));
   assert.equal(checked.code, 1);
   assert.match(checked.stdout, /^error: broken\.test: the TLS policy cannot be used \(tls\.groups\): OpenSSL \S+ has no group P-255$/m);
+});
+
+test('an internationalized name is asked for by its A-label, in any case; a U-label is no host name', needs('openssl', 'curl'), async () => {
+  const { port, site } = served;
+  const suites = ['TLS_AES_128_GCM_SHA256'];
+  for (const name of ['xn--bcher-kva', 'XN--Bcher-KVA']) assert.equal((await openssl({ name, version: '1.3', suites })).suite, suites[0]);
+  const args = ['-sS', '--noproxy', '*', '--cacert', site.ca, '--resolve', `xn--bcher-kva.test:${port}:127.0.0.1`, `https://Bücher.test:${port}/`];
+  const curl = await execute('curl', args, { env: { ...process.env, LC_ALL: 'C.UTF-8' } });
+  assert.equal(curl.stdout, 'ok', curl.stderr);
+
+  // RFC 6066, 3: ASCII only. Neither guessed at nor served the default.
+  const socket = net.connect(port, '127.0.0.1');
+  socket.end(buildHello({ extensions: [[0, serverNameExtension(Buffer.from('bücher.test').toString('latin1'))]] }));
+  const [alert] = (await once(socket, 'data')) as [Buffer];
+  assert.equal(alert.toString('hex'), '15030300020232', 'decode_error');
 });

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { type Origin, forwardedFields as forwardedOf } from '../src/proxy/forwarded.ts';
+import { type Origin, forwardedFields as forwardedOf, type Vouching, vouchingFields } from '../src/proxy/forwarded.ts';
 import * as rules from '../src/proxy/headers.ts';
+import { configOf } from './support/config.ts';
 
 type Pair = readonly [name: string, value: string];
 const listOf = (pairs: readonly Pair[]): rules.Field[] => pairs.map(([name, value]) => rules.field(name, value));
@@ -11,7 +12,14 @@ const names = (pairs: readonly Pair[]): string[] => pairs.map(([name]) => name);
 const requestFields = (pairs: readonly Pair[], upgrade: boolean): Pair[] => pairsOf(rules.requestFields(listOf(pairs), upgrade));
 const responseFields = (status: number, pairs: readonly Pair[]): Pair[] => pairsOf(rules.responseFields(status, listOf(pairs)));
 const trailerFields = (request: readonly Pair[], trailers: readonly Pair[]): Pair[] => pairsOf(rules.trailerFields(listOf(request), listOf(trailers)));
-const forwardedFields = (pairs: readonly Pair[], origin: Origin, trusted: boolean): Pair[] => pairsOf(forwardedOf(listOf(pairs), origin, trusted));
+
+/** Who vouches for what, where a.test tells its backend about client certificates in these fields. */
+function vouching(trusted: boolean, clientCertificate: Vouching['clientCertificate'], forward: object = {}): Vouching {
+  const config = configOf({ backends: ['http://127.0.0.1:1'], tls: { client_auth: { forward } } });
+  return { trusted, vouches: vouchingFields(config), virtualHost: config.virtualHosts[0]!, clientCertificate };
+}
+const forwardedFields = (pairs: readonly Pair[], origin: Origin, trusted: boolean): Pair[] =>
+  pairsOf(forwardedOf(listOf(pairs), origin, vouching(trusted, undefined)));
 
 test('order, case and repetition of end-to-end fields are kept', () => {
   const fields: Pair[] = [
@@ -111,7 +119,9 @@ const ours: Pair[] = [
 
 test("a stranger's claims about the client are removed in every spelling", () => {
   const claims = `X-Forwarded-For x_forwarded_for X-Forwarded_Host X-Forwarded-Anything Forwarded X-Real-IP X_Real_IP
-    Client-Cert Client_Cert_Chain X-SSL-Client-Verify SSL_CLIENT_S_DN`.split(/\s+/);
+    X-Forwarded x_forwarded X-Forwarded-Client-Cert X-Forwarded-Tls-Client-Cert Client-Cert Client_Cert_Chain X-SSL-Client-Verify X_SSL_Client_S_DN
+    SSL-Client-Cert SSL_CLIENT_S_DN X-Client-Cert X_Client_Cert X-Client-Cert-Hash X-Client-Verify X-SSL-Cert X-ARR-ClientCert
+    x_arr_clientcert X-Amzn-Mtls-Clientcert-Subject`.split(/\s+/);
   const fields = claims.map((name): Pair => [name, '127.0.0.1']);
   assert.deepEqual(forwardedFields([...fields, ['A', '1']], origin, false), [['A', '1'], ...ours]);
 });
@@ -135,4 +145,48 @@ test("a trusted proxy's fields stay, and it is appended to the chain", () => {
     ['X-Forwarded-Host', 'A.test:443'],
     ['X-Forwarded-Port', '443'],
   ]);
+});
+
+test('what is told about a client certificate stands in the configured fields, and comes from nobody else', () => {
+  const forward = { 'X-User-DN': 'subject', SSL_CLIENT_VERIFY: 'verify', 'Client-Cert-Chain': 'chain', 'X-Serial': 'serial' };
+  const theirs = ['X-User-DN', 'x_user_dn', 'SSL_CLIENT_VERIFY', 'ssl-client-verify', 'Client-Cert-Chain', 'X-SERIAL'].map((name): Pair => [name, 'CN=admin']);
+  const fields = (trusted: boolean, values: Vouching['clientCertificate']) =>
+    pairsOf(forwardedOf(listOf([...theirs, ['X-Real-IP', '198.51.100.1']]), origin, vouching(trusted, values, forward)));
+
+  const known = { verify: 'SUCCESS', subject: 'CN=client', chain: '', serial: '0A' };
+  const told: Pair[] = [...ours, ['X-User-DN', 'CN=client'], ['SSL_CLIENT_VERIFY', 'SUCCESS'], ['X-Serial', '0A']];
+  assert.deepEqual(fields(false, known), told);
+  assert.deepEqual(fields(true, known), [['X-Real-IP', '198.51.100.1'], ...told], 'a trusted proxy is not believed about what we see ourselves');
+  assert.deepEqual(fields(false, { verify: 'NONE' }), [...ours, ['SSL_CLIENT_VERIFY', 'NONE']]);
+  assert.deepEqual(fields(false, undefined), ours, 'a connection that was not asked for a certificate');
+  // Where we do not ask, the proxy in front may have done.
+  const kept = theirs.filter(([name]) => !name.includes('_'));
+  assert.deepEqual(fields(true, undefined), [...kept, ['X-Real-IP', '198.51.100.1'], ...ours]);
+});
+
+test('no client can send a field that another virtual host sets', () => {
+  const host = (name: string, tls: object) => ({
+    server_name: name,
+    certificates: [{ certificate: 'a.pem', key: 'a.key' }],
+    backends: ['http://127.0.0.1:1'],
+    tls,
+  });
+  const config = configOf(
+    {},
+    { virtual_hosts: [host('a.test', {}), host('b.test', { client_auth: { mode: 'require', ca: 'ca.pem', forward: { 'X-User': 'subject' } } })] },
+  );
+  const open = { trusted: false, vouches: vouchingFields(config), virtualHost: config.virtualHosts[0]!, clientCertificate: undefined };
+  assert.deepEqual(
+    pairsOf(
+      forwardedOf(
+        listOf([
+          ['X_User', 'CN=admin'],
+          ['x-user', 'CN=admin'],
+        ]),
+        origin,
+        open,
+      ),
+    ),
+    ours,
+  );
 });

@@ -17,6 +17,7 @@ export function check(raw: unknown): Finding[] {
     ...hosts.flatMap((host, index) => repeated(pathEntries(host, index))),
     ...hosts.flatMap((host, index) => needs(host, ['virtual_hosts', index], top)),
     ...hosts.flatMap((host, index) => policy(host, ['virtual_hosts', index], top)),
+    ...[top, ...hosts].flatMap((owner, index) => forwardedNames(owner, index === 0 ? [] : ['virtual_hosts', index - 1])),
   ];
 }
 
@@ -127,4 +128,26 @@ function policy(host: Raw, path: Path, top: Raw): Finding[] {
     findings.push({ path, message: `max_version ${max.value} is below ${origin}, ${lowest}` });
   }
   return findings;
+}
+
+/** What frames, routes or authenticates a request, or is set from the connection already: no certificate may be told in it. */
+const takenNames = new Set(
+  (
+    'authorization connection content-length content-type cookie expect forwarded host http2-settings keep-alive proxy proxy-authorization ' +
+    'proxy-connection te trailer transfer-encoding upgrade x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto'
+  ).split(' '),
+);
+
+/** CGI makes no difference between `-` and `_`: two such names would be one to the application. */
+function forwardedNames(owner: Raw, path: Path): Finding[] {
+  const own = [...path, 'tls', 'client_auth', 'forward'];
+  const names = Object.keys(map(map(map(owner['tls'])['client_auth'])['forward']));
+  const key = (name: string) => name.toLowerCase().replaceAll('_', '-');
+  return [
+    ...names.flatMap((name): Finding[] => {
+      if (!/^[A-Za-z0-9_-]{1,100}$/.test(name)) return [{ path: [...own, name], message: 'is not the name of a field: letters, digits, `-` and `_`' }];
+      return takenNames.has(key(name)) ? [{ path: [...own, name], message: 'is a field that has another meaning' }] : [];
+    }),
+    ...repeated(names.map((name) => ({ key: key(name), shown: name, path: [...own, name] }))),
+  ];
 }

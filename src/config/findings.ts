@@ -32,7 +32,7 @@ function valueAt(raw: unknown, path: Path): unknown {
   return path.reduce<unknown>((value, step) => (value as Record<string | number, unknown> | undefined)?.[step], raw);
 }
 
-const kinds: Record<string, string> = { object: 'a map of keys', array: 'a list', boolean: 'true or false' };
+const kinds: Record<string, string> = { object: 'a map of keys', record: 'a map of names', array: 'a list', boolean: 'true or false' };
 
 function mustBe(issue: z.core.$ZodIssue): string {
   if (issue.code === 'custom' || issue.code === 'invalid_union') return issue.message;

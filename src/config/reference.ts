@@ -15,7 +15,8 @@ export interface JsonSchema {
   minItems?: number;
   properties?: Record<string, JsonSchema>;
   required?: string[];
-  additionalProperties?: false;
+  /** `false`, or the type of every member of a map whose names are the administrator's. */
+  additionalProperties?: false | JsonSchema;
 }
 
 export interface EditorSchema extends JsonSchema {
@@ -48,6 +49,7 @@ function bare(type: z.core.$ZodType, $defs: Record<string, JsonSchema>): JsonSch
     const atLeastOne = !type.safeParse([]).success;
     return { type: 'array', ...(atLeastOne && { minItems: 1 }), items: jsonSchema(type.element, $defs) };
   }
+  if (type instanceof z.ZodRecord) return { type: 'object', additionalProperties: jsonSchema(type.valueType, $defs) };
   if (!(type instanceof z.ZodObject)) throw new TypeError(`no JSON Schema for a ${type._zod.def.type}`);
   const entries = Object.entries<z.core.$ZodType>(type.shape);
   return {
@@ -99,6 +101,7 @@ function tables(path: string, description: string, section: JsonSchema, root: Js
 
 function typeText(path: string, value: JsonSchema): string {
   if (value.items !== undefined) return `list: ${typeText(`${path}[]`, value.items)}`;
+  if (value.additionalProperties) return `map of names: ${typeText(path, value.additionalProperties)}`;
   if (value.properties !== undefined) return `[map](#${path.replaceAll(/[^a-z_]/g, '')})`;
   if (value.enum !== undefined) return value.enum.map((option) => `\`${option}\``).join(', ');
   return value.$ref === undefined ? '`true`, `false`' : `[${noun(value.$ref.slice('#/$defs/'.length))}](#notations)`;

@@ -6,6 +6,7 @@ import {
   cidr,
   cipherList,
   deadline,
+  depth,
   duration,
   groupName,
   listenAddress,
@@ -26,7 +27,9 @@ import {
  * Defaults are what an administrator would write: `prefault` takes a notation of values.ts (`10s`) and parses it.
  */
 
-type Overrides<T> = { [K in keyof T]?: T[K] extends Record<string, unknown> ? Overrides<T[K]> : T[K] };
+type Overrides<T> = { [K in keyof T]?: T[K] extends Record<string, unknown> ? Overridden<T[K]> : T[K] };
+/** A map with names of the administrator's own choice is overridden as a whole. */
+type Overridden<T> = string extends keyof T ? T : Overrides<T>;
 
 /** A section without its defaults: what one virtual host says differently. (`partial()` would keep them, and they would mask the top level.) */
 function overrides<Shape extends z.ZodRawShape>(section: z.ZodObject<Shape, z.core.$strict>) {
@@ -41,12 +44,36 @@ function overrides<Shape extends z.ZodRawShape>(section: z.ZodObject<Shape, z.co
 
 const tlsVersion = z.enum(['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3']);
 
+/** What is told about a client certificate: values of `client_auth.forward`. */
+const clientCertificateValue = z.enum([
+  'verify',
+  'subject',
+  'issuer',
+  'serial',
+  'not_before',
+  'not_after',
+  'sha1',
+  'sha256',
+  'certificate',
+  'chain',
+  'der',
+  'pem',
+  'escaped_pem',
+]);
+
 const clientAuth = z.strictObject({
   mode: z
     .enum(['none', 'request', 'require'])
     .default('none')
     .meta({ description: 'Whether clients are asked for a certificate, and whether they must present one.' }),
   ca: path.optional().meta({ description: 'PEM file of the authorities that client certificates must chain to; needed unless the mode is `none`.' }),
+  depth: depth.optional().meta({
+    description:
+      'How many intermediate authorities may stand between a client certificate and one in `ca`. Not set, there is no limit; set, sessions are not resumed.',
+  }),
+  forward: z.record(z.string(), clientCertificateValue).default({}).meta({
+    description: 'Fields in which the backend is told about the client certificate: names, each with what it holds. docs/tls.md explains the values.',
+  }),
 });
 
 const tls = z.strictObject({
@@ -187,6 +214,10 @@ export const ocspDefaults = Object.fromEntries(Object.entries(ocsp.parse({})).ma
 
 export type Listen = Parsed['listen'][number];
 export type TlsPolicy = Parsed['tls'];
+export type ClientAuth = TlsPolicy['clientAuth'];
+export type ClientCertificateValue = z.output<typeof clientCertificateValue>;
+/** What may be told about one client certificate: texts that are safe in a field. */
+export type ClientCertificateValues = Partial<Record<ClientCertificateValue, string>>;
 export type OcspPolicy = Camelized<z.output<typeof ocsp>>;
 export type Timeouts = Parsed['timeouts'];
 export type Route = Parsed['virtualHosts'][number]['routes'][number];

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import type { ClientCertificateValues } from '../config/schema.ts';
 import type { AnswerHead } from './engine.ts';
 import type { Field } from './headers.ts';
 
@@ -10,6 +11,8 @@ export interface Connection {
   localPort: number;
   /** `server_name` of the virtual host that the TLS handshake chose. */
   virtualHost: string | undefined;
+  /** What the backend may be told about the client's certificate; undefined where none was asked for. */
+  clientCertificate?: ClientCertificateValues | undefined;
 }
 
 /**

@@ -6,7 +6,7 @@ import type { ClientStream, Connection } from './client-stream.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Engine } from './engine.ts';
 import { Exchange } from './exchange.ts';
-import { forwardedFields } from './forwarded.ts';
+import { forwardedFields, vouchingFields } from './forwarded.ts';
 import { field, FieldList, requestFields, type Field } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 import { httpsPort, redirectLocation } from './redirect.ts';
@@ -21,6 +21,7 @@ interface Served {
   config: Config;
   router: Router;
   trusted: (address: string) => boolean;
+  vouches: (key: string) => boolean;
   httpsPort: number;
 }
 
@@ -63,7 +64,13 @@ export class Handler {
   }
 
   #serve(config: Config): Served {
-    return { config, router: new Router(config, this.#upstreams), trusted: networkMatcher(config.trustedProxies), httpsPort: httpsPort(config.listen) };
+    return {
+      config,
+      router: new Router(config, this.#upstreams),
+      trusted: networkMatcher(config.trustedProxies),
+      vouches: vouchingFields(config),
+      httpsPort: httpsPort(config.listen),
+    };
   }
 
   #exchange(client: ClientStream, head: RequestHead | undefined, line: string): Exchange {
@@ -113,7 +120,13 @@ function backendFields(head: RequestHead, connection: Connection, site: Site, se
   const hosted = facts.hostField === undefined ? [field('Host', authority), ...head.fields] : head.fields;
   const counted = hops === undefined ? hosted : hosted.map((one) => (one.key === 'max-forwards' ? field(one.name, String(hops - 1)) : one));
   const origin = { clientAddress: connection.clientAddress, protocol: connection.protocol, port: connection.localPort, authority };
-  const fields = new FieldList(forwardedFields(requestFields(counted, upgrade), origin, served.trusted(connection.clientAddress)));
+  const vouching = {
+    trusted: served.trusted(connection.clientAddress),
+    vouches: served.vouches,
+    virtualHost: site.virtualHost,
+    clientCertificate: connection.clientCertificate,
+  };
+  const fields = new FieldList(forwardedFields(requestFields(counted, upgrade), origin, vouching));
   if (isUsual) facts.forwarded = { by: served, fields };
   return fields;
 }

@@ -1,13 +1,15 @@
-import { createHash, hkdfSync } from 'node:crypto';
+import { constants, createHash, hkdfSync } from 'node:crypto';
 import * as tls from 'node:tls';
 import type { VirtualHost } from '../config/schema.ts';
 import type { Identity, ServableStaple } from '../snapshot.ts';
+import { needsPath, type ClientVerifier } from './client-certificate.ts';
 import { protocolOptions } from './policy.ts';
 
 export interface SecureServerOptions {
   virtualHost: VirtualHost;
   identity: Identity;
   clientAuthority: string | undefined;
+  clients: ClientVerifier | undefined;
   ticketSecret: Uint8Array;
   /** What to staple now, if anything; read at every handshake that asks. */
   staple: () => ServableStaple | undefined;
@@ -27,8 +29,9 @@ export function ticketKeys(ticketSecret: Uint8Array, virtualHost: string): Buffe
  * @throws Error of the TLS library when certificate, key, ciphers or authorities do not fit together.
  */
 export function createSecureServer(options: SecureServerOptions): tls.Server {
-  const { virtualHost, identity, clientAuthority, ticketSecret, staple } = options;
+  const { virtualHost, identity, clientAuthority, clients, ticketSecret, staple } = options;
   const { mode } = virtualHost.tls.clientAuth;
+  const resumes = mode === 'none' || !needsPath(virtualHost.tls.clientAuth);
   // Without the authorities, Node would accept the certificates of every public one.
   if (mode !== 'none' && clientAuthority === undefined) throw new Error('the authorities for client certificates are missing (tls.client_auth.ca)');
   const server = tls.createServer({
@@ -46,7 +49,10 @@ export function createSecureServer(options: SecureServerOptions): tls.Server {
       .digest('hex')
       .slice(0, 32),
     ticketKeys: ticketKeys(ticketSecret, virtualHost.serverName),
+    // Without tickets nothing is resumed: the library keeps no sessions of its own unless it is told how.
+    secureOptions: resumes ? 0 : constants.SSL_OP_NO_TICKET,
   });
+  clients?.watch(server);
   server.on('OCSPRequest', (_certificate, _issuer, callback) => {
     const current = staple();
     // RFC 6066, 8: no answer rather than an empty one; RFC 6960, 4.2.2.1: nothing after nextUpdate.

@@ -1,11 +1,12 @@
 import { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Server, TLSSocket } from 'node:tls';
-import type { VirtualHost } from '../config/schema.ts';
+import type { ClientCertificateValues, VirtualHost } from '../config/schema.ts';
 import { ServerNames } from '../config/server-names.ts';
 import type { Log } from '../log.ts';
 import type { Identity, ServableStaple, Snapshot } from '../snapshot.ts';
 import { Alert, TlsAlert } from './alert.ts';
+import { ClientVerifier, reasonOf } from './client-certificate.ts';
 import { readClientHello, type ClientHello } from './client-hello.ts';
 import { chooseIdentity, type SigningKey, type Terms } from './key-choice.ts';
 import type { Accepted, Peer } from './listener.ts';
@@ -17,6 +18,8 @@ export interface SecureConnection {
   socket: TLSSocket;
   peer: Peer;
   virtualHost: VirtualHost;
+  /** Where clients are asked for one. */
+  clientCertificate: ClientCertificateValues | undefined;
 }
 
 /** A context costs about 40 KB: enough for every busy site, bounded where there are ten thousand names. */
@@ -159,16 +162,19 @@ export class TlsFront {
   }
 
   #createServer(virtualHost: VirtualHost, identity: Identity): Server {
-    const { ca } = virtualHost.tls.clientAuth;
+    const { clientAuth } = virtualHost.tls;
+    const clientAuthority = this.#clientAuthorities.get(clientAuth.ca ?? '');
+    const clients = clientAuth.mode === 'none' || clientAuthority === undefined ? undefined : new ClientVerifier(clientAuth, clientAuthority);
     const server = createSecureServer({
       virtualHost,
       identity,
-      clientAuthority: ca === undefined ? undefined : this.#clientAuthorities.get(ca),
+      clientAuthority,
+      clients,
       ticketSecret: this.#ticketSecret,
       // Another virtual host may staple for the same certificate.
       staple: () => (virtualHost.ocsp.stapling ? this.#staple(identity.fingerprint) : undefined),
     });
-    server.on('secureConnection', (socket: TLSSocket) => this.#secured(socket));
+    server.on('secureConnection', (socket: TLSSocket) => this.#secured(socket, clients));
     server.on('tlsClientError', (error, socket) => {
       const pending = this.#pendingOf(socket);
       this.#log.debug(`handshake failed: ${reason(error, socket)}`, { code: 'handshake_failed', client: pending?.peer.address, name: pending?.serverName });
@@ -182,7 +188,7 @@ export class TlsFront {
     return raw && this.#pending.get(raw);
   }
 
-  #secured(socket: TLSSocket): void {
+  #secured(socket: TLSSocket, clients: ClientVerifier | undefined): void {
     const pending = this.#pendingOf(socket);
     const name = socket.servername ? socket.servername.toLowerCase().replace(/\.$/, '') : undefined;
     // A second ClientHello after a HelloRetryRequest must not name another virtual host than the one that was chosen.
@@ -191,8 +197,18 @@ export class TlsFront {
       socket.destroy();
       return;
     }
+    const client = clients?.verify(socket, Date.now());
+    if (client?.refusal !== undefined) {
+      this.#log.debug(`handshake failed: ${refusedCertificate(client.refusal)}`, {
+        code: 'handshake_failed',
+        client: pending.peer.address,
+        name: pending.serverName,
+      });
+      socket.destroy();
+      return;
+    }
     pending.settled();
-    this.#onSecure({ socket, peer: pending.peer, virtualHost: pending.virtualHost });
+    this.#onSecure({ socket, peer: pending.peer, virtualHost: pending.virtualHost, clientCertificate: client?.values });
   }
 
   #refuse(socket: Socket, peer: Peer, error: unknown): void {
@@ -214,7 +230,11 @@ export class TlsFront {
  * closes the connection without an alert: without these words it would be a hang-up.
  */
 function reason(error: Error & { reason?: string }, { authorizationError }: TLSSocket): string {
-  return authorizationError ? `the client's certificate is refused (${String(authorizationError)})` : (error.reason ?? error.message);
+  return authorizationError ? refusedCertificate(reasonOf(authorizationError)) : (error.reason ?? error.message);
+}
+
+function refusedCertificate(reason: string): string {
+  return `the client's certificate is refused (${reason})`;
 }
 
 class PlainHttp extends Error {

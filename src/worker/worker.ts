@@ -35,13 +35,14 @@ export class Worker {
     this.#tls = new TlsFront({
       log,
       staple: (fingerprint) => this.#staples.get(fingerprint),
-      onSecure: ({ socket, peer, virtualHost }) =>
+      onSecure: ({ socket, peer, virtualHost, clientCertificate }) =>
         this.#http.accept(socket, {
           protocol: 'https',
           clientAddress: peer.address,
           clientPort: peer.port,
           localPort: socket.localPort ?? 0,
           virtualHost: virtualHost.serverName,
+          clientCertificate,
         }),
     });
     this.#tls.update(snapshot);
@@ -137,9 +138,6 @@ export class Worker {
 /** Who may connect, by `server_name`: comparable texts. */
 function clientRules({ config, clientAuthorities }: Snapshot): Map<string, string> {
   return new Map(
-    config.virtualHosts.map(({ serverName, tls: { clientAuth } }) => [
-      serverName,
-      JSON.stringify([clientAuth.mode, clientAuthorities.get(clientAuth.ca ?? '')]),
-    ]),
+    config.virtualHosts.map(({ serverName, tls: { clientAuth } }) => [serverName, JSON.stringify([clientAuth, clientAuthorities.get(clientAuth.ca ?? '')])]),
   );
 }

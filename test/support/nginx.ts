@@ -14,8 +14,9 @@ export interface Nginx extends AsyncDisposable {
  * A real nginx as backend, on a free port, as the current user and in the foreground. It says what it was asked:
  * `nginx GET / host=… proto=…`; /static/ are the files of the folder's `www`.
  * @param folder for its files
+ * @param servers more of its `server { … }`
  */
-export async function startNginx(folder: string): Promise<Nginx> {
+export async function startNginx(folder: string, servers = ''): Promise<Nginx> {
   const url = await closedPort();
   const home = path.join(folder, 'nginx');
   await mkdir(path.join(home, 'www'), { recursive: true });
@@ -32,6 +33,7 @@ export async function startNginx(folder: string): Promise<Nginx> {
         location / { return 200 "nginx $request_method $request_uri host=$http_host proto=$http_x_forwarded_proto\\n"; }
         location /static/ { alias ${home}/www/; }
       }
+      ${servers}
     }`,
   );
   const child = spawn('nginx', ['-e', 'stderr', '-p', home, '-c', file], {
