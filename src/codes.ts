@@ -24,6 +24,8 @@ export const supervisorCodes = {
   internal_error: 'A fault in Staplegate ended a worker or the whole program. Please report it.',
   watch_failed: 'Changes of a file or folder are not reported by the system; it is looked at from time to time instead.',
   watch_limit: 'The system watches no more files (fs.inotify.max_user_watches); they are looked at from time to time instead.',
+  ticket_secret_refused: 'The secret of session tickets kept in state_dir is damaged or open to others. A new one is made: clients make full handshakes once.',
+  ticket_secret_not_kept: 'The secret of session tickets cannot be written to state_dir: no session is resumed after a restart.',
   control_socket: 'The control socket in state_dir could not be made: staplegate status does not work.',
   notify_failed: 'systemd could not be told about the state of the service.',
 } as const;

@@ -28,7 +28,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
     trustedProxies: [],
     shutdownGrace: 30_000,
     log: { level: 'info', format: 'text', access: false },
-    tls: { profile: 'intermediate', alpn, clientAuth: { mode: 'none', forward: {} } },
+    tls: { profile: 'intermediate', alpn, sessionTickets: true, ticketRotation: 43_200_000, clientAuth: { mode: 'none', forward: {} } },
     ocsp: {
       stapling: true,
       timeout: 10_000,
@@ -56,13 +56,14 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
     },
   });
   const { startupWait: _startupWait, keep: _keep, ...ocsp } = top.ocsp;
+  const { ticketRotation: _ticketRotation, ...tls } = top.tls;
   assert.deepEqual(virtualHosts, [
     {
       serverName: 'a.example',
       aliases: [],
       default: false,
       certificates: [],
-      tls: top.tls,
+      tls,
       ocsp,
       engine: 'native',
       routes: [{ path: '/', backends: [{ name: 'http://127.0.0.1:8080', host: '127.0.0.1', port: 8080 }], balance: 'round_robin', stripPrefix: false }],
@@ -97,9 +98,16 @@ ${minimal}
     minVersion: 'TLSv1.1',
     maxVersion: 'TLSv1.2',
     alpn,
+    sessionTickets: true,
     clientAuth: { mode: 'require', ca: '/c/top.pem', forward: {} },
   });
-  assert.deepEqual(b?.tls, { profile: 'old', maxVersion: 'TLSv1.2', alpn, clientAuth: { mode: 'request', ca: '/c/own.pem', forward: {} } });
+  assert.deepEqual(b?.tls, {
+    profile: 'old',
+    maxVersion: 'TLSv1.2',
+    alpn,
+    sessionTickets: true,
+    clientAuth: { mode: 'request', ca: '/c/own.pem', forward: {} },
+  });
   assert.deepEqual([a?.ocsp.timeout, a?.ocsp.clockSkew, a?.ocsp.stapling, a?.ocsp.maxAge], [3_000, 120_000, false, 172_800_000]);
   assert.deepEqual([b?.ocsp.timeout, b?.ocsp.clockSkew, b?.ocsp.stapling], [3_000, 60_000, true]);
 });

@@ -73,10 +73,10 @@ async function badPairs(site: Site): Promise<Record<string, { pair: { certificat
   return Object.fromEntries(Object.entries(damage).map(([name, [certificate, key, says]]) => [name, { pair: { certificate, key }, says }]));
 }
 
-/** The files below a folder, sockets aside. */
+/** The files below a folder, sockets and the secret of session tickets aside. */
 async function filesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
+  return entries.filter((entry) => entry.isFile() && entry.name !== 'ticket-secret').map(({ name }) => name);
 }
 
 function configuration(virtualHosts: object[], top: object = {}): object {

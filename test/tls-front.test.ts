@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import * as net from 'node:net';
 import test, { before, type TestContext } from 'node:test';
@@ -198,6 +199,20 @@ test('sessions are resumed under the same name, across fronts that share the tic
   assert.equal((await connect(two.port, { servername: 'a.test', session })).socket.isSessionReused(), true);
   two.front.setTicketSecret(Buffer.alloc(32, 8));
   assert.equal((await connect(two.port, { servername: 'a.test', session })).socket.isSessionReused(), false);
+});
+
+test('new ticket keys cut no handshake', async (t) => {
+  const { front, port } = await startFront(t, snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]));
+  const rotating = setInterval(() => front.setTicketSecret(randomBytes(32)), 1);
+  t.after(() => clearInterval(rotating));
+  for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+    let session: Buffer | undefined;
+    for (let i = 0; i < 20; i += 1) {
+      const connected = await connect(port, { servername: 'a.test', maxVersion, ...(session && { session }) });
+      assert.equal(connected.greeting, 'a.test 127.0.0.1');
+      session = await connected.session;
+    }
+  }
 });
 
 test('a new identity serves the next handshake; an open connection goes on', async (t) => {

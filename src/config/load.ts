@@ -124,12 +124,13 @@ const routeDefaults = camelized(route.omit({ backends: true }), route.omit({ bac
 /** Fills each virtual host with what it inherits from the top level. */
 function inForce({ virtualHosts, ...top }: Parsed, file: string): Config {
   const { startupWait: _startupWait, keep: _keep, ...ocsp } = top.ocsp;
+  const { ticketRotation: _ticketRotation, ...tls } = top.tls;
   return {
     ...top,
     file,
     virtualHosts: virtualHosts.map(({ backends, ...host }) => ({
       ...host,
-      tls: { ...top.tls, ...host.tls, clientAuth: { ...top.tls.clientAuth, ...host.tls.clientAuth } },
+      tls: { ...tls, ...host.tls, clientAuth: { ...tls.clientAuth, ...host.tls.clientAuth } },
       ocsp: { ...ocsp, ...host.ocsp },
       routes: backends === undefined ? host.routes : [{ ...routeDefaults, backends }, ...host.routes],
     })),

@@ -13,6 +13,7 @@ import {
   path,
   proxyUrl,
   responder,
+  rotation,
   routePath,
   serverName,
   size,
@@ -95,6 +96,10 @@ const tls = z.strictObject({
     .array(z.enum(['h2', 'http/1.1', 'http/1.0']))
     .default(['http/1.1', 'http/1.0'])
     .meta({ description: 'Application protocols in order of preference; a client that offers none of them is refused. Empty, the extension is not answered.' }),
+  session_tickets: z
+    .boolean()
+    .default(true)
+    .meta({ description: 'Let clients that come back resume their session, which saves both sides most of the handshake.' }),
   client_auth: clientAuth.prefault({}).meta({ description: 'Client certificates.' }),
 });
 
@@ -180,7 +185,9 @@ const log = z.strictObject({
 export const schema = z.strictObject({
   listen: z.array(listen).min(1).meta({ description: 'Addresses to serve on.' }),
   workers: workerCount.prefault('auto').meta({ description: 'Worker processes: `auto` is one per core, 0 serves in the supervisor itself.' }),
-  state_dir: path.prefault('/var/lib/staplegate').meta({ description: 'Where OCSP responses are kept, so that they survive a restart.' }),
+  state_dir: path
+    .prefault('/var/lib/staplegate')
+    .meta({ description: 'Where OCSP responses and the secret of session tickets are kept, so that they survive a restart.' }),
   certificates_dir: path.optional().meta({
     description: 'Folder searched for pairs (`fullchain.pem` with `privkey.pem`, `NAME.pem` with `NAME.key`), matched to virtual hosts by their SAN.',
   }),
@@ -190,7 +197,12 @@ export const schema = z.strictObject({
   trusted_proxies: z.array(cidr).default([]).meta({ description: 'Peers whose X-Forwarded-* fields and PROXY headers are believed.' }),
   shutdown_grace: wait.prefault('30s').meta({ description: 'How long open requests may take to finish at shutdown or when a worker is replaced.' }),
   log: log.prefault({}).meta({ description: 'Logging, to standard error.' }),
-  tls: tls.prefault({}).meta({ description: 'TLS policy of every virtual host that does not say otherwise.' }),
+  tls: tls
+    .extend({
+      ticket_rotation: rotation.prefault('12h').meta({ description: 'How long session tickets are made with one secret; then all older ones are void.' }),
+    })
+    .prefault({})
+    .meta({ description: 'TLS policy of every virtual host that does not say otherwise.' }),
   ocsp: ocsp
     .extend({
       startup_wait: wait.prefault('10s').meta({ description: 'How long start-up waits for the staple of a must-staple certificate.' }),
@@ -213,7 +225,7 @@ const camel = (key: string): string => key.replaceAll(/_([a-z])/g, (_, letter: s
 export const ocspDefaults = Object.fromEntries(Object.entries(ocsp.parse({})).map(([key, value]) => [camel(key), value])) as OcspPolicy;
 
 export type Listen = Parsed['listen'][number];
-export type TlsPolicy = Parsed['tls'];
+export type TlsPolicy = Camelized<z.output<typeof tls>>;
 export type ClientAuth = TlsPolicy['clientAuth'];
 export type ClientCertificateValue = z.output<typeof clientCertificateValue>;
 /** What may be told about one client certificate: texts that are safe in a field. */

@@ -76,6 +76,12 @@ export const deadline = notation(
   scaled(timeUnits, { min: 1, max: longestTimer }),
 );
 
+/** How long one secret of session tickets is used. No client keeps a ticket longer than seven days (RFC 8446, 4.6.1). */
+export const rotation = notation(
+  { name: 'rotation', expected: 'a duration such as 1h, 12h or 1d, from 1s to 7d', pattern: '^[0-9]{1,12}(ms|s|m|h|d)$' },
+  scaled(timeUnits, { min: timeUnits.s, max: 7 * timeUnits.d }),
+);
+
 const age = scaled(timeUnits, { min: 0, max: longestDuration });
 
 /** Apache's notation of SSLStaplingResponseMaxAge: a duration, or -1 for no limit. */

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { serveControl } from '../admin/control.ts';
@@ -16,12 +15,11 @@ import type { InheritedSocket } from '../worker/worker.ts';
 import { Rollout } from './rollout.ts';
 import { notifyServiceManager } from './service-manager.ts';
 import type { Sockets } from './sockets.ts';
+import { TicketSecret } from './ticket-secret.ts';
 import { type PolicyProblem, readClientAuthorities } from './tls-policies.ts';
 import { virtualHostStatus } from './virtual-host-status.ts';
 import { Workers } from './workers.ts';
 
-/** Old ticket keys are what an attacker wants who recorded traffic: none lives longer than this. */
-const ticketRotationMs = 12 * 3_600_000;
 /** How often what time alone changes is looked at: certificates that became valid, old ones that ran out. */
 const reviewMs = 30_000;
 
@@ -41,12 +39,12 @@ export class Supervisor {
   readonly #stapler: Stapler;
   readonly #rollout: Rollout;
   readonly #workers: Workers;
+  readonly #tickets: TicketSecret;
   readonly #configWatcher: FileWatcher;
   readonly #certificateWatcher: FileWatcher;
   #config: Config;
   #clientAuthorities = new Map<string, string>();
   #policyProblems: PolicyProblem[] = [];
-  #ticketSecret: Buffer = randomBytes(32);
   #control: { close(): Promise<void> } | undefined;
   #listeners: string[] = [];
   readonly #startedAt = Date.now();
@@ -77,6 +75,7 @@ export class Supervisor {
       onSwitch: (virtualHost) => this.#workers.send({ type: 'identities', virtualHost, ...this.#rollout.inService(virtualHost) }),
     });
     this.#workers = new Workers(() => this.#snapshot(), log);
+    this.#tickets = new TicketSecret({ log, onChange: (ticketSecret) => this.#workers.send({ type: 'ticketSecret', ticketSecret }) });
     // Files are named to the watchers after they were read. Both report what is new to them and has changed lately, so
     // that no change falls in between.
     this.#configWatcher = new FileWatcher({ files: [], log, onChange: () => this.#enqueue(() => this.#reloadChanged()) });
@@ -117,6 +116,7 @@ export class Supervisor {
       throw new StartError('no virtual host has a usable certificate; see the messages above');
     }
     await this.#stapler.open();
+    await this.#tickets.open(config.stateDir, config.tls.ticketRotation);
     this.#stapler.keep = config.ocsp.keep;
     this.#rollout.setVirtualHosts(config.virtualHosts);
     await this.#rollout.begin(certificates, config.ocsp.startupWait);
@@ -125,10 +125,7 @@ export class Supervisor {
     await this.#serveControl();
     this.#log.info(`serving ${hosts(config)}`, { workers: workerCount(config) });
     this.#watchFiles();
-    this.#timers.push(
-      setInterval(() => this.#rotateTickets(), ticketRotationMs),
-      setInterval(() => this.#review(), reviewMs),
-    );
+    this.#timers.push(setInterval(() => this.#review(), reviewMs));
   }
 
   /** Reads the configuration again. Anything wrong keeps the one in force. @returns whether the new one is in force */
@@ -179,7 +176,7 @@ export class Supervisor {
     // A reload may be waiting for a responder: without the stapler it waits no longer.
     await this.#stapler.close();
     await this.#queue.catch(() => {}); // whoever asked for it has the failure
-    await Promise.all([finished, this.#configWatcher.close(), this.#certificateWatcher.close(), this.#control?.close()]);
+    await Promise.all([finished, this.#tickets.close(), this.#configWatcher.close(), this.#certificateWatcher.close(), this.#control?.close()]);
   }
 
   get status(): Status {
@@ -219,6 +216,7 @@ export class Supervisor {
     if (others) this.#sayListening(sockets);
     this.#log.configure(config.log);
     this.#stapler.keep = config.ocsp.keep;
+    void this.#tickets.setRotation(config.tls.ticketRotation);
     if (old.stateDir !== config.stateDir) this.#log.warn('state_dir changes at the next start only', { code: 'restart_needed' });
     this.#watchFiles();
   }
@@ -245,7 +243,7 @@ export class Supervisor {
   }
 
   #snapshot(): Snapshot {
-    return { config: this.#config, ...this.#rollout.inService(), clientAuthorities: this.#clientAuthorities, ticketSecret: this.#ticketSecret };
+    return { config: this.#config, ...this.#rollout.inService(), clientAuthorities: this.#clientAuthorities, ticketSecret: this.#tickets.current };
   }
 
   /** Without it everything is served all the same. */
@@ -256,11 +254,6 @@ export class Supervisor {
       const cause = error instanceof Error ? error.message : String(error);
       this.#log.warn(`no control socket, so staplegate status will not work (state_dir): ${cause}`, { code: 'control_socket' });
     }
-  }
-
-  #rotateTickets(): void {
-    this.#ticketSecret = randomBytes(32);
-    this.#workers.send({ type: 'ticketSecret', ticketSecret: this.#ticketSecret });
   }
 
   #review(): void {

@@ -31,7 +31,7 @@ export function ticketKeys(ticketSecret: Uint8Array, virtualHost: string): Buffe
 export function createSecureServer(options: SecureServerOptions): tls.Server {
   const { virtualHost, identity, clientAuthority, clients, ticketSecret, staple } = options;
   const { mode } = virtualHost.tls.clientAuth;
-  const resumes = mode === 'none' || !needsPath(virtualHost.tls.clientAuth);
+  const resumes = virtualHost.tls.sessionTickets && (mode === 'none' || !needsPath(virtualHost.tls.clientAuth));
   // Without the authorities, Node would accept the certificates of every public one.
   if (mode !== 'none' && clientAuthority === undefined) throw new Error('the authorities for client certificates are missing (tls.client_auth.ca)');
   const server = tls.createServer({

@@ -190,9 +190,10 @@ export class TlsFront {
 
   #secured(socket: TLSSocket, clients: ClientVerifier | undefined): void {
     const pending = this.#pendingOf(socket);
-    const name = socket.servername ? socket.servername.toLowerCase().replace(/\.$/, '') : undefined;
-    // A second ClientHello after a HelloRetryRequest must not name another virtual host than the one that was chosen.
-    if (!pending || name !== pending.serverName) {
+    // A second ClientHello after a HelloRetryRequest must not name another virtual host than the one that was chosen. Before
+    // TLS 1.3 there is none, and of a resumed session the library does not know the name.
+    const isOther = socket.getProtocol() === 'TLSv1.3' && normalized(socket.servername) !== pending?.serverName;
+    if (!pending || isOther) {
       this.#log.warn('connection refused: its server name changed during the handshake', { code: 'server_name_changed', client: pending?.peer.address });
       socket.destroy();
       return;
@@ -235,6 +236,11 @@ function reason(error: Error & { reason?: string }, { authorizationError }: TLSS
 
 function refusedCertificate(reason: string): string {
   return `the client's certificate is refused (${reason})`;
+}
+
+/** As `ClientHello.serverName`; the library has `false` for none. */
+function normalized(name: string | false | null): string | undefined {
+  return name ? name.toLowerCase().replace(/\.$/, '') : undefined;
 }
 
 class PlainHttp extends Error {

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import test, { type TestContext } from 'node:test';
+import { decodeSecret } from '../src/supervisor/ticket-secret.ts';
+import { answering } from './support/backend.ts';
+import { childrenOf } from './support/processes.ts';
+import { execute, staplegate } from './support/program.ts';
+import { Site } from './support/site.ts';
+import { needs } from './support/tools.ts';
+
+/** Sessions that openssl saves and resumes: when they must be, and when they must not. */
+
+const versions = ['-tls1_2', '-tls1_3'];
+
+interface Running {
+  site: Site;
+  config: object;
+}
+
+async function prepared(t: TestContext, hosts: Record<string, object>, top: object = {}): Promise<Running> {
+  const site = await Site.create(t);
+  const backend = await answering().listen(t);
+  const virtualHosts = await Promise.all(
+    Object.entries(hosts).map(async ([name, keys]) => ({
+      server_name: name,
+      certificates: [await site.write(name, await site.issue(name, { names: [name, `alias.${name}`] }))],
+      backends: [backend.url],
+      ...keys,
+    })),
+  );
+  return {
+    site,
+    config: { listen: [{ address: '127.0.0.1:0' }], workers: 2, state_dir: 'state', log: { level: 'debug' }, virtual_hosts: virtualHosts, ...top },
+  };
+}
+
+/** One handshake and one request: whether it was answered, and whether the session was an earlier one. */
+async function ask(port: number, name: string, ...options: string[]): Promise<'new' | 'reused' | 'refused'> {
+  const { stdout } = await execute(
+    'openssl',
+    ['s_client', '-connect', `127.0.0.1:${port}`, ...(name === '' ? ['-noservername'] : ['-servername', name]), '-ign_eof', ...options],
+    { input: `GET / HTTP/1.1\r\nHost: ${name || 'other.test'}\r\nConnection: close\r\n\r\n` },
+  );
+  if (!stdout.includes('HTTP/1.1 200')) return 'refused';
+  return /^Reused, TLS/m.test(stdout) ? 'reused' : /^New, TLS/m.test(stdout) ? 'new' : 'refused';
+}
+
+test('a session is resumed by every worker, after a restart and after SIGKILL, but not after a rotation', needs('openssl'), async (t) => {
+  const { site, config } = await prepared(t, { 'a.test': {} });
+  const sessions = versions.map((version) => ({ version, file: site.file(`session${version}`) }));
+  let program = await site.serving(config);
+  for (const { version, file } of sessions) assert.equal(await ask(program.port(), 'a.test', version, '-sess_out', file), 'new');
+  const allReused = async (when: string) => {
+    for (const { version, file } of sessions)
+      for (let i = 0; i < 3; i += 1) assert.equal(await ask(program.port(), 'a.test', version, '-sess_in', file), 'reused', `${when} ${version}`);
+  };
+  await allReused('at once');
+  for (const worker of childrenOf(program.process.pid)) {
+    const from = program.log.length;
+    process.kill(worker, 'SIGKILL');
+    await program.line(/worker \d+ is listening/, from);
+    await allReused('after the death of a worker');
+  }
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    await program.stop(signal);
+    program = await site.serving(config);
+    await allReused(`after ${signal}`);
+  }
+  const from = program.log.length;
+  const before = decodeSecret(await readFile(site.file('state', 'ticket-secret')))!.secret;
+  await site.configure({ ...config, tls: { ticket_rotation: '1s' } });
+  await program.line(/session tickets have a new secret/, from);
+  for (const { version, file } of sessions) assert.equal(await ask(program.port(), 'a.test', version, '-sess_in', file), 'new', `after a rotation ${version}`);
+  assert.notDeepEqual(decodeSecret(await readFile(site.file('state', 'ticket-secret')))!.secret, before);
+
+  const { stdout } = await staplegate('status', '--config', site.file('config.yaml'), '--json');
+  for (const text of [stdout, program.log.join('\n')])
+    for (const form of ['hex', 'base64', 'latin1'] as const) assert.equal(text.includes(before.toString(form)), false, "the secret is nobody else's");
+});
+
+test('a session is never resumed under another virtual host', needs('openssl'), async (t) => {
+  const { site, config } = await prepared(t, {
+    'open.test': {},
+    'other.test': { default: true },
+    'closed.test': { tls: { client_auth: { mode: 'require', ca: 'root.pem' } } },
+    'asking.test': { tls: { client_auth: { mode: 'request', ca: 'root.pem' } } },
+  });
+  const { pem, keyPem } = await site.authority.issue({ commonName: 'client', clientAuth: true });
+  await site.write('client', { chainPem: pem + site.authority.pem, keyPem });
+  const client = ['-cert', site.file('client.pem'), '-key', site.file('client.key'), '-cert_chain', site.file('client.pem')];
+  const program = await site.serving(config);
+  const port = program.port();
+  const names = ['open.test', 'other.test', 'closed.test', 'asking.test'];
+  for (const version of versions) {
+    for (const from of names) {
+      const file = site.file(`from-${from}${version}`);
+      assert.equal(await ask(port, from, version, ...client, '-sess_out', file), 'new');
+      for (const to of [...names, '']) {
+        const expected = from === (to || 'other.test') ? 'reused' : to === 'closed.test' ? 'refused' : 'new';
+        // Without the client's certificate: what is let in here, is let in by the session.
+        assert.equal(await ask(port, to, version, '-sess_in', file), expected, `${version} from ${from} to ${to || 'no name'}`);
+      }
+    }
+  }
+});
+
+test('the names of one virtual host share their sessions', needs('openssl'), async (t) => {
+  const { site, config } = await prepared(t, { 'a.test': { aliases: ['alias.a.test'] } });
+  const program = await site.serving(config);
+  for (const version of versions) {
+    const file = site.file(`session${version}`);
+    assert.equal(await ask(program.port(), 'a.test', version, '-sess_out', file), 'new');
+    for (const name of ['A.TEST', 'alias.a.test']) assert.equal(await ask(program.port(), name, version, '-sess_in', file), 'reused', `${version} ${name}`);
+  }
+});
+
+test('without tickets nothing is resumed', needs('openssl'), async (t) => {
+  const { site, config } = await prepared(t, { 'a.test': {}, 'never.test': { tls: { session_tickets: false } } });
+  const program = await site.serving(config);
+  for (const version of versions) {
+    const file = site.file(`session${version}`);
+    assert.equal(await ask(program.port(), 'never.test', version, '-sess_out', file), 'new');
+    assert.equal(await ask(program.port(), 'never.test', version, '-sess_in', file), 'new', version);
+  }
+  // A session ID, which the server would have to remember.
+  const file = site.file('session-id');
+  assert.equal(await ask(program.port(), 'a.test', '-tls1_2', '-no_ticket', '-sess_out', file), 'new');
+  assert.equal(await ask(program.port(), 'a.test', '-tls1_2', '-no_ticket', '-sess_in', file), 'new');
+});
