@@ -31,6 +31,13 @@ export const supervisorCodes = {
 } as const;
 
 export const connectionCodes = {
+  connection_limit: 'As many connections are open in a worker as limits.connections allows: new ones wait in the queue of the kernel until others end.',
+  connection_limit_lowered: 'limits.connections is more than the file descriptors of the workers are enough for (LimitNOFILE); these decide.',
+  client_limit: 'One address opened more connections than limits.connections_per_address.',
+  crowded_out: 'A connection had not finished its handshake when a newer one needed the place (limits.handshakes).',
+  handshake_abandoned: 'A client went away before the end of its handshake.',
+  handshake_timeout: 'A client did not finish its handshake within timeouts.handshake.',
+  sslv2_hello: 'A client speaks nothing newer than SSL 2.0, which must not be used (RFC 6176).',
   accept_failed: 'The system refused to accept connections, most often for want of file descriptors (LimitNOFILE).',
   proxy_protocol: 'A connection did not begin with a PROXY header, or came from outside trusted_proxies.',
   plain_http: 'A client spoke plain HTTP to an https listener; it was told so.',

@@ -21,6 +21,15 @@ export interface ServableStaple {
   validUntil: number;
 }
 
+/** How many client connections one worker takes on. */
+export interface WorkerLimits {
+  connections: number;
+  /** Before the end of their handshake. */
+  handshakes: number;
+  /** Of one client. */
+  connectionsPerAddress: number | undefined;
+}
+
 /** Everything a worker serves from. Immutable: a change is a new snapshot or one of the updates below. */
 export interface Snapshot {
   config: Config;
@@ -31,6 +40,7 @@ export interface Snapshot {
   clientAuthorities: Map<string, string>;
   /** From which session ticket keys are derived: 32 random bytes. */
   ticketSecret: Uint8Array;
+  limits: WorkerLimits;
 }
 
 /** Small changes sent to running workers between two snapshots. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { noConnections } from '../src/connection-counters.ts';
 import { isHealthy, type Status, statusText } from '../src/admin/status.ts';
 import type { StapleStatus } from '../src/ocsp/staple-status.ts';
 
@@ -24,6 +25,13 @@ function statusWith(staple: Partial<StapleStatus>, changes: Partial<Status> = {}
     startedAt: now - 49 * hour,
     configuration: { file: '/etc/config.yaml', loadedAt: now - 90_000 },
     listeners: ['0.0.0.0:443 (https)'],
+    connections: {
+      ...noConnections(),
+      accepted: 1234,
+      handshakes: { full: { 'TLSv1.3': 900, 'TLSv1.2': 100 }, resumed: { 'TLSv1.3': 200 } },
+      refused: { plain_http: 2, unrecognized_name: 20, handshake_abandoned: 11, handshake_failed: 1 },
+      now: { open: 42, arriving: 1, contexts: 3 },
+    },
     virtualHosts: [
       {
         serverName: 'a.test',
@@ -46,6 +54,7 @@ test('what a person reads', () => {
     'Staplegate 1.2.3, process 42, running for 2 d',
     '/etc/config.yaml, loaded 90 s ago',
     'listening on 0.0.0.0:443 (https)',
+    '42 open of 1234 connections; handshakes: 1000 full, 200 resumed, 34 refused (unrecognized_name 20, handshake_abandoned 11, plain_http 2, …)',
     '',
     'a.test b.test',
     '  ecdsa   valid for 10 d, STAPLE FAILING, for 30 h, next refresh in 10 h  (a.pem)',

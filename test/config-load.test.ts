@@ -54,6 +54,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
       responseBody: 60_000,
       tunnel: 3_600_000,
     },
+    limits: { connections: 'auto', handshakes: 4000 },
   });
   const { startupWait: _startupWait, keep: _keep, ...ocsp } = top.ocsp;
   const { ticketRotation: _ticketRotation, ...tls } = top.tls;

@@ -52,7 +52,7 @@ test('the sample names every key of the schema', () => {
 test('an inactive setting shows its default, unless it has none', () => {
   // Examples, because there is no default or the default is empty.
   const examples =
-    /^(certificatesDir|acmeChallengeDir|trustedProxies|virtualHosts|tls\.(minVersion|maxVersion|ciphers|groups|clientAuth\.(ca|depth|forward))|ocsp\.(responder|httpProxy))/;
+    /^(certificatesDir|acmeChallengeDir|trustedProxies|virtualHosts|limits\.connectionsPerAddress|tls\.(minVersion|maxVersion|ciphers|groups|clientAuth\.(ca|depth|forward))|ocsp\.(responder|httpProxy))/;
   const leaves = (value: unknown, path = ''): [string, unknown][] =>
     typeof value === 'object' && value !== null
       ? Object.entries(value).flatMap(([key, item]) => leaves(item, path === '' ? key : `${path}.${key}`))

@@ -2,18 +2,14 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import * as net from 'node:net';
-import test, { before, type TestContext } from 'node:test';
+import test, { before } from 'node:test';
 import * as tls from 'node:tls';
-import { readCertificate } from '../src/certificates/certificate.ts';
 import { Authority, type IssueOptions } from '../src/demo/authority.ts';
 import type { Identity, Snapshot } from '../src/snapshot.ts';
-import { Listener } from '../src/tls/listener.ts';
-import { TlsFront } from '../src/tls/tls-front.ts';
-import { type Keys } from './support/config.ts';
-import { parseConfig } from '../src/config/load.ts';
+import type { Keys } from './support/config.ts';
 import { buildHello, serverNameExtension } from './support/hello.ts';
 import { execute } from './support/program.ts';
-import { recordedLog } from './support/stapling.ts';
+import { exchange, issueIdentity, snapshotOf, startTlsFront } from './support/tls-front.ts';
 import { needs } from './support/tools.ts';
 
 let authority: Authority;
@@ -21,46 +17,8 @@ before(async () => {
   authority = await Authority.root('TLS front test');
 });
 
-async function identity(virtualHost: string, options: IssueOptions): Promise<Identity> {
-  const { chainPem, keyPem } = await authority.issue(options);
-  const { fingerprint, keyType } = readCertificate({ certificatePem: chainPem, keyPem, source: { certificate: 'c', key: 'k' } });
-  return { virtualHost, fingerprint, keyType, certificate: chainPem, key: keyPem };
-}
-
-function snapshot(hosts: Keys[], identities: Identity[], top: Keys = {}): Snapshot {
-  const virtualHosts = hosts.map((host) => ({ certificates: [{ certificate: 'c', key: 'k' }], backends: ['http://127.0.0.1:1'], ...host }));
-  const config = parseConfig(JSON.stringify({ listen: [{ address: '127.0.0.1:0' }], virtual_hosts: virtualHosts, ...top }), '/test/config.yaml');
-  const clientAuthorities = new Map(
-    config.virtualHosts.flatMap(({ tls: { clientAuth } }) => (clientAuth.ca === undefined ? [] : [[clientAuth.ca, authority.pem]])),
-  );
-  return { config, identities, staples: new Map(), clientAuthorities, ticketSecret: Buffer.alloc(32, 7) };
-}
-
-/** A front that answers each connection with the virtual host's name and the client's address, and closes. */
-async function startFront(
-  t: TestContext,
-  first: Snapshot,
-): Promise<{ front: TlsFront; port: number; log: ReturnType<typeof recordedLog>; staples: Snapshot['staples'] }> {
-  const log = recordedLog();
-  const { staples } = first;
-  const front = new TlsFront({
-    log,
-    staple: (fingerprint) => staples.get(fingerprint),
-    onSecure: ({ socket, peer, virtualHost }) => socket.on('error', () => {}).end(`${virtualHost.serverName} ${peer.address}\n`),
-  });
-  front.update(first);
-  // The listener takes descriptors; this one is of a server that has not begun to accept.
-  const { _createServerHandle: bind } = net as unknown as {
-    _createServerHandle: (host: string, port: number, family: 4) => { fd: number; getsockname(out: object): void };
-  };
-  const handle = bind('127.0.0.1', 0, 4);
-  const bound: { port?: number } = {};
-  handle.getsockname(bound);
-  const listener = new Listener({ listen: first.config.listen[0]!, config: () => first.config, log, onConnection: (accepted) => front.accept(accepted) });
-  await listener.start(handle.fd);
-  t.after(() => listener.close());
-  return { front, port: bound.port!, log, staples };
-}
+const identity = (virtualHost: string, options: IssueOptions): Promise<Identity> => issueIdentity(authority, virtualHost, options);
+const snapshot = (hosts: Keys[], identities: Identity[], top?: Keys): Snapshot => snapshotOf(authority, hosts, identities, top);
 
 async function connect(
   port: number,
@@ -85,7 +43,7 @@ const alertOf = (port: number, options: tls.ConnectionOptions): Promise<string> 
 test('exact names, one-label wildcards and the default each get their own certificate', async (t) => {
   const hosts = [{ server_name: 'shop.test', aliases: ['*.shop.test'] }, { server_name: 'a.shop.test' }, { server_name: 'other.test', default: true }];
   const identities = await Promise.all(hosts.map(({ server_name: name, aliases = [] }) => identity(name, { names: [name, ...aliases] })));
-  const { port } = await startFront(t, snapshot(hosts, identities));
+  const { port } = await startTlsFront(t, snapshot(hosts, identities));
   const asked: [servername: string, host: string][] = [
     ['shop.test', 'shop.test'],
     ['b.shop.test', 'shop.test'],
@@ -103,21 +61,21 @@ test('exact names, one-label wildcards and the default each get their own certif
 });
 
 test('without a default, unknown and missing names are refused with unrecognized_name', async (t) => {
-  const { port } = await startFront(t, snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]));
+  const { port } = await startTlsFront(t, snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]));
   assert.equal(await alertOf(port, { servername: 'b.test' }), 'ERR_SSL_TLSV1_UNRECOGNIZED_NAME');
   assert.equal(await alertOf(port, { servername: '' }), 'ERR_SSL_TLSV1_UNRECOGNIZED_NAME');
   assert.equal(await alertOf(port, { servername: 'a.test' }), 'connected');
 });
 
 test('a virtual host without a certificate refuses, the others serve', async (t) => {
-  const { port } = await startFront(t, snapshot([{ server_name: 'a.test' }, { server_name: 'b.test' }], [await identity('a.test', { names: ['a.test'] })]));
+  const { port } = await startTlsFront(t, snapshot([{ server_name: 'a.test' }, { server_name: 'b.test' }], [await identity('a.test', { names: ['a.test'] })]));
   assert.match(await alertOf(port, { servername: 'b.test' }), /HANDSHAKE_FAILURE/);
   assert.equal(await alertOf(port, { servername: 'a.test' }), 'connected');
 });
 
 test('the key type goes by what the client can verify, and the staple with it', async (t) => {
   const identities = [await identity('a.test', { names: ['a.test'], keyType: 'rsa' }), await identity('a.test', { names: ['a.test'], keyType: 'ecdsa' })];
-  const { port, staples } = await startFront(t, snapshot([{ server_name: 'a.test' }], identities));
+  const { port, staples } = await startTlsFront(t, snapshot([{ server_name: 'a.test' }], identities));
   for (const { fingerprint, keyType } of identities) staples.set(fingerprint, { der: Buffer.from(`staple of ${keyType}`), validUntil: Date.now() + 60_000 });
   const stapled = async (options: tls.ConnectionOptions) => {
     let staple: Buffer | null | undefined;
@@ -144,7 +102,7 @@ test('each virtual host has its own protocol versions; TLS 1.0 only where the pr
     { server_name: 'capped.test', tls: { max_version: 'TLSv1.2' } },
   ];
   const identities = await Promise.all(hosts.map(({ server_name: name }) => identity(name, { names: [name], keyType: 'rsa' })));
-  const { port } = await startFront(t, snapshot(hosts, identities));
+  const { port } = await startTlsFront(t, snapshot(hosts, identities));
   const accepted = async (name: string) => {
     const flags = ['-tls1', '-tls1_1', '-tls1_2', '-tls1_3'];
     const results: string[] = [];
@@ -168,7 +126,7 @@ test('client certificates are required, asked for, or neither, as each virtual h
     { server_name: 'none.test' },
   ];
   const identities = await Promise.all(hosts.map(({ server_name: name }) => identity(name, { names: [name] })));
-  const { port, log } = await startFront(t, snapshot(hosts, identities));
+  const { port, log } = await startTlsFront(t, snapshot(hosts, identities));
   const failures = () => log.of('debug').map(({ message }) => message);
   const stranger = await (await Authority.root('Stranger')).issue({ commonName: 'client', clientAuth: true });
   const client = await authority.issue({ commonName: 'client', clientAuth: true });
@@ -194,7 +152,7 @@ test('client certificates are required, asked for, or neither, as each virtual h
 
 test('sessions are resumed under the same name, across fronts that share the ticket secret', async (t) => {
   const shared = snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]);
-  const [one, two] = [await startFront(t, shared), await startFront(t, shared)];
+  const [one, two] = [await startTlsFront(t, shared), await startTlsFront(t, shared)];
   const session = await (await connect(one.port, { servername: 'a.test' })).session;
   assert.equal((await connect(two.port, { servername: 'a.test', session })).socket.isSessionReused(), true);
   two.front.setTicketSecret(Buffer.alloc(32, 8));
@@ -202,7 +160,7 @@ test('sessions are resumed under the same name, across fronts that share the tic
 });
 
 test('new ticket keys cut no handshake', async (t) => {
-  const { front, port } = await startFront(t, snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]));
+  const { front, port } = await startTlsFront(t, snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]));
   const rotating = setInterval(() => front.setTicketSecret(randomBytes(32)), 1);
   t.after(() => clearInterval(rotating));
   for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
@@ -210,14 +168,15 @@ test('new ticket keys cut no handshake', async (t) => {
     for (let i = 0; i < 20; i += 1) {
       const connected = await connect(port, { servername: 'a.test', maxVersion, ...(session && { session }) });
       assert.equal(connected.greeting, 'a.test 127.0.0.1');
-      session = await connected.session;
+      // One that was resumed in TLS 1.2 may go on with its ticket.
+      session = (await Promise.race([connected.session, Promise.resolve(undefined)])) ?? session;
     }
   }
 });
 
 test('a new identity serves the next handshake; an open connection goes on', async (t) => {
   const old = await identity('a.test', { names: ['a.test', 'old.test'] });
-  const { front, port } = await startFront(t, snapshot([{ server_name: 'a.test' }], [old]));
+  const { front, port } = await startTlsFront(t, snapshot([{ server_name: 'a.test' }], [old]));
   const before = await connect(port, { servername: 'a.test' });
   assert.match(before.subject, /old\.test/);
   front.setIdentities('a.test', [await identity('a.test', { names: ['a.test', 'new.test'] })]);
@@ -227,34 +186,29 @@ test('a new identity serves the next handshake; an open connection goes on', asy
 });
 
 test('plain HTTP on a TLS port is told so', needs('curl'), async (t) => {
-  const { port } = await startFront(t, snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]));
+  const { port } = await startTlsFront(t, snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })]));
   const { stdout } = await execute('curl', ['-si', `http://127.0.0.1:${port}/`]);
   assert.match(stdout, /^HTTP\/1\.1 400 Bad Request[^]*https:\/\//);
+  assert.match((await exchange(port, 'G', 'E', 'T', ' / HTTP/1.0\r\n\r\n')).toString(), /^HTTP\/1\.1 400 /);
 });
 
 test('a hello that never ends is dropped after timeouts.handshake, a broken one at once with an alert', async (t) => {
-  const { port } = await startFront(
+  const { port } = await startTlsFront(
     t,
     snapshot([{ server_name: 'a.test' }], [await identity('a.test', { names: ['a.test'] })], { timeouts: { handshake: '50ms' } }),
   );
-  const raw = async (bytes: Buffer) => {
-    const socket = net.connect(port, '127.0.0.1');
-    socket.write(bytes);
-    let answer = Buffer.alloc(0);
-    socket.on('data', (chunk: Buffer) => (answer = Buffer.concat([answer, chunk])));
-    await once(socket, 'close');
-    return answer.toString('hex');
-  };
+  const raw = async (bytes: Buffer) => (await exchange(port, bytes)).toString('hex');
   assert.equal(await raw(Buffer.of(22, 3, 1)), '');
   assert.equal(await raw(buildHello({ extensions: [[0, serverNameExtension('a.test')]] }).subarray(0, 40)), '');
   assert.equal(await raw(Buffer.from('80000000', 'hex')), '1503030002020a');
+  assert.equal(await raw(Buffer.from('802e0100020015', 'hex')), '15030300020246', 'SSL 2.0');
 });
 
 test('the PROXY header gives the client address, from trusted proxies only', async (t) => {
   const listen = { listen: [{ address: '127.0.0.1:0', proxy_protocol: true }] };
   const identities = [await identity('a.test', { names: ['a.test'] })];
   const through = async (trusted: string) => {
-    const { port, log } = await startFront(t, snapshot([{ server_name: 'a.test' }], identities, { ...listen, trusted_proxies: [trusted] }));
+    const { port, log } = await startTlsFront(t, snapshot([{ server_name: 'a.test' }], identities, { ...listen, trusted_proxies: [trusted] }));
     const raw = net.connect(port, '127.0.0.1');
     raw.on('error', () => {});
     raw.write('PROXY TCP4 192.0.2.7 10.0.0.1 5000 443\r\n');

@@ -1,3 +1,4 @@
+import type { ConnectionCounters } from '../connection-counters.ts';
 import type { StapleStatus } from '../ocsp/staple-status.ts';
 
 /** What `staplegate status` shows and a monitoring script reads. Times are milliseconds since the epoch. */
@@ -7,6 +8,7 @@ export interface Status {
   startedAt: number;
   configuration: { file: string; loadedAt: number; /** Why the newest one is not in force. */ refused?: string };
   listeners: string[];
+  connections: ConnectionCounters;
   virtualHosts: VirtualHostStatus[];
 }
 
@@ -66,12 +68,13 @@ function isEarly({ state, serving, thisUpdate = 0, validUntil = 0 }: StapleStatu
 
 /** The status for a person at a terminal. */
 export function statusText(status: Status, now: number): string {
-  const { version, pid, configuration, listeners, virtualHosts } = status;
+  const { version, pid, configuration, listeners, connections, virtualHosts } = status;
   const lines = [
     `Staplegate ${version}, process ${pid}, running for ${span(now - status.startedAt)}`,
     `${configuration.file}, loaded ${span(now - configuration.loadedAt)} ago`,
     ...(configuration.refused === undefined ? [] : [`  NOT IN FORCE, the file on disk is refused: ${configuration.refused}`]),
     `listening on ${listeners.join(', ')}`,
+    connectionsText(connections),
   ];
   for (const { serverName, aliases, certificates, problems } of virtualHosts) {
     lines.push('', [serverName, ...aliases].join(' '));
@@ -83,6 +86,14 @@ export function statusText(status: Status, now: number): string {
     for (const { severity, message } of problems) lines.push(`  ${severity === 'error' ? 'ERROR' : 'warning'}: ${message}`);
   }
   return lines.join('\n');
+}
+
+function connectionsText({ accepted, handshakes, refused, now }: ConnectionCounters): string {
+  const sum = (kinds: Record<string, number>): number => Object.values(kinds).reduce((a, b) => a + b, 0);
+  const reasons = Object.entries(refused).toSorted(([, a], [, b]) => b - a);
+  const most = reasons.slice(0, 3).map(([code, times]) => `${code} ${times}`);
+  const why = most.length === 0 ? '' : ` (${[...most, ...(reasons.length > most.length ? ['…'] : [])].join(', ')})`;
+  return `${now.open} open of ${accepted} connections; handshakes: ${sum(handshakes.full)} full, ${sum(handshakes.resumed)} resumed, ${sum(refused)} refused${why}`;
 }
 
 function stapleText({ state, serving, validUntil, nextRefresh }: StapleStatus, now: number): string {

@@ -10,6 +10,8 @@ import {
   duration,
   groupName,
   listenAddress,
+  number,
+  numberOrAuto,
   path,
   proxyUrl,
   responder,
@@ -176,6 +178,21 @@ const timeouts = z.strictObject({
   tunnel: deadline.prefault('1h').meta({ description: 'How long a WebSocket without traffic is kept.' }),
 });
 
+const limits = z.strictObject({
+  connections: numberOrAuto.prefault('auto').meta({
+    description:
+      'Client connections open at once, in all workers together; more of them wait in the queue of the kernel. `auto` is what file descriptors and half of the memory allow.',
+  }),
+  handshakes: number.prefault(4000).meta({
+    description:
+      'Connections that have not finished their handshake, in all workers together; beyond that the oldest of them is closed. At most half of `connections`.',
+  }),
+  connections_per_address: number.optional().meta({
+    description:
+      'Connections of one client (IPv4 address or IPv6 /64) to one worker; more of them are closed. `trusted_proxies` are not counted. Not set, there is no limit.',
+  }),
+});
+
 const log = z.strictObject({
   level: z.enum(['error', 'warn', 'info', 'debug']).default('info').meta({ description: 'Least severe level that is logged.' }),
   format: z.enum(['text', 'json']).default('text').meta({ description: 'One line of text or one JSON object per event.' }),
@@ -211,6 +228,7 @@ export const schema = z.strictObject({
     .prefault({})
     .meta({ description: 'OCSP settings of every virtual host that does not say otherwise.' }),
   timeouts: timeouts.prefault({}).meta({ description: 'How long clients and backends may take, and how long connections stay open.' }),
+  limits: limits.prefault({}).meta({ description: 'How many clients are served at once.' }),
   virtual_hosts: z.array(virtualHost).min(1).meta({ description: 'The sites that are served.' }),
 });
 
@@ -232,6 +250,7 @@ export type ClientCertificateValue = z.output<typeof clientCertificateValue>;
 export type ClientCertificateValues = Partial<Record<ClientCertificateValue, string>>;
 export type OcspPolicy = Camelized<z.output<typeof ocsp>>;
 export type Timeouts = Parsed['timeouts'];
+export type Limits = Parsed['limits'];
 export type Route = Parsed['virtualHosts'][number]['routes'][number];
 export type TrustedProxy = Parsed['trustedProxies'][number];
 

@@ -104,6 +104,16 @@ export const workerCount = notation(
   },
 );
 
+const wholeNumber = (text: string): number | undefined => (/^\d{1,8}$/.test(text) && Number(text) > 0 ? Number(text) : undefined);
+
+/** How many of something there may be. */
+export const number = notation({ name: 'number', expected: 'a whole number from 1 to 99999999', pattern: '^[0-9]{1,8}$', numeric: true }, wholeNumber);
+
+export const numberOrAuto = notation(
+  { name: 'number_or_auto', expected: 'auto, or a whole number from 1 to 99999999', pattern: '^(auto|[0-9]{1,8})$', numeric: true },
+  (text): 'auto' | number | undefined => (text === 'auto' ? text : wholeNumber(text)),
+);
+
 /** No control characters: a file name with a line break is a pasted file. */
 export const path = notation({ name: 'path', expected: 'the name of a file or folder', pattern: '^[^\\x00-\\x1f\\x7f]+$', path: true }, (text) =>
   /^[^\x00-\x1f\x7f]{1,4096}$/.test(text) ? text : undefined,

@@ -18,6 +18,7 @@ import type { Sockets } from './sockets.ts';
 import { TicketSecret } from './ticket-secret.ts';
 import { type PolicyProblem, readClientAuthorities } from './tls-policies.ts';
 import { virtualHostStatus } from './virtual-host-status.ts';
+import { resources, warnOfLimits, workerLimits } from './worker-limits.ts';
 import { Workers } from './workers.ts';
 
 /** How often what time alone changes is looked at: certificates that became valid, old ones that ran out. */
@@ -120,6 +121,7 @@ export class Supervisor {
     this.#stapler.keep = config.ocsp.keep;
     this.#rollout.setVirtualHosts(config.virtualHosts);
     await this.#rollout.begin(certificates, config.ocsp.startupWait);
+    warnOfLimits(config.limits, resources(workerCount(config)), this.#log);
     await this.#workers.start(workerCount(config), sockets, 0);
     this.#sayListening(sockets);
     await this.#serveControl();
@@ -179,7 +181,11 @@ export class Supervisor {
     await Promise.all([finished, this.#tickets.close(), this.#configWatcher.close(), this.#certificateWatcher.close(), this.#control?.close()]);
   }
 
-  get status(): Status {
+  async status(): Promise<Status> {
+    return { ...this.#status, connections: await this.#workers.connections() };
+  }
+
+  get #status(): Omit<Status, 'connections'> {
     return {
       version,
       pid: process.pid,
@@ -215,6 +221,7 @@ export class Supervisor {
     this.#sockets.release(config.listen, isOneProcess);
     if (others) this.#sayListening(sockets);
     this.#log.configure(config.log);
+    warnOfLimits(config.limits, resources(workerCount(config)), this.#log);
     this.#stapler.keep = config.ocsp.keep;
     void this.#tickets.setRotation(config.tls.ticketRotation);
     if (old.stateDir !== config.stateDir) this.#log.warn('state_dir changes at the next start only', { code: 'restart_needed' });
@@ -243,13 +250,19 @@ export class Supervisor {
   }
 
   #snapshot(): Snapshot {
-    return { config: this.#config, ...this.#rollout.inService(), clientAuthorities: this.#clientAuthorities, ticketSecret: this.#tickets.current };
+    return {
+      config: this.#config,
+      ...this.#rollout.inService(),
+      clientAuthorities: this.#clientAuthorities,
+      ticketSecret: this.#tickets.current,
+      limits: workerLimits(this.#config.limits, resources(workerCount(this.#config))),
+    };
   }
 
   /** Without it everything is served all the same. */
   async #serveControl(): Promise<void> {
     try {
-      this.#control = await serveControl(this.#config.stateDir, { 'GET /status': () => this.status, ...stapleHandlers(this.#stapler, () => this.status) });
+      this.#control = await serveControl(this.#config.stateDir, { 'GET /status': () => this.status(), ...stapleHandlers(this.#stapler, () => this.#status) });
     } catch (error) {
       const cause = error instanceof Error ? error.message : String(error);
       this.#log.warn(`no control socket, so staplegate status will not work (state_dir): ${cause}`, { code: 'control_socket' });

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { type ConnectionCounters, noConnections } from '../connection-counters.ts';
 import type { createLog } from '../log.ts';
 import type { Snapshot, SnapshotUpdate } from '../snapshot.ts';
 import type { FromWorker, ToWorker } from '../worker/messages.ts';
@@ -9,6 +10,8 @@ import type { InheritedSocket, Worker } from '../worker/worker.ts';
 
 /** Something that serves a snapshot: a process of its own, or a `Worker` in this one. */
 interface Serving {
+  /** What has become of its connections so far. */
+  readonly connections: ConnectionCounters | Promise<ConnectionCounters>;
   apply(update: SnapshotUpdate): void;
   close(graceMs: number, hasSuccessor: boolean): Promise<void>;
 }
@@ -17,6 +20,8 @@ const entryPoint = fileURLToPath(new URL('../worker/process.ts', import.meta.url
 const firstInheritedFd = 4; // after standard input, output, error and the message channel
 const crashLoopMs = 5_000;
 const maxRestartDelayMs = 30_000;
+/** How long a busy worker may take to say what it has counted. */
+const countingMs = 1_000;
 
 export interface WorkerPoolOptions {
   /** 0 serves in this process. */
@@ -24,6 +29,8 @@ export interface WorkerPoolOptions {
   sockets: readonly InheritedSocket[];
   /** The snapshot in force, for workers started later. */
   snapshot: () => Snapshot;
+  /** A worker has ended, and this is what it has counted. */
+  onEnded: (connections: ConnectionCounters) => void;
   log: ReturnType<typeof createLog>;
 }
 
@@ -74,6 +81,11 @@ export class WorkerPool {
     for (const serving of this.#serving) serving.apply(update);
   }
 
+  /** What each worker has counted. */
+  connections(): Promise<ConnectionCounters[]> {
+    return Promise.all(Array.from(this.#serving, async ({ connections }) => connections));
+  }
+
   /** Accepts nothing new, lets open exchanges finish within `graceMs`, and ends. `hasSuccessor`: another generation has taken over. */
   async close(graceMs: number, hasSuccessor = false): Promise<void> {
     this.#closing = true;
@@ -94,13 +106,16 @@ export class WorkerPool {
   }
 
   async #startProcess(): Promise<void> {
-    const { sockets, snapshot, log } = this.#options;
+    const { sockets, snapshot, log, onEnded } = this.#options;
     const startedAt = Date.now();
     const worker = this.#prepared.pop() ?? this.#fork();
     const started = worker.started();
     this.#serving.add(worker);
     worker.send({ type: 'start', snapshot: snapshot(), sockets: sockets.map((socket, i) => ({ ...socket, fd: firstInheritedFd + i })) });
-    void worker.ended.then(() => this.#serving.delete(worker));
+    void worker.gone.then((connections) => {
+      this.#serving.delete(worker);
+      onEnded(connections);
+    });
     void worker.lost.then((how) => {
       if (this.#closing || !worker.listening) return;
       log.warn(`worker ${worker.pid} ${how}; starting another`, { code: 'worker_ended' });
@@ -134,6 +149,8 @@ class WorkerProcess implements Serving {
   /** Why it accepts nothing more, in words: it has ended, or somebody told it to. */
   readonly lost: Promise<string>;
   listening = false;
+  #counted = noConnections();
+  #counting: PromiseWithResolvers<void> | undefined;
 
   constructor(child: ChildProcess) {
     this.#child = child;
@@ -141,10 +158,32 @@ class WorkerProcess implements Serving {
       child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
       child.on('error', (error) => resolve(error.message));
     });
+    child.on('message', (message: FromWorker) => {
+      if (message.type !== 'counted') return;
+      this.#counted = message.connections;
+      this.#counting?.resolve();
+      this.#counting = undefined;
+    });
     const leaving = new Promise<string>((resolve) => {
       child.on('message', ({ type }: FromWorker) => type === 'leaving' && resolve('was told to end'));
     });
     this.lost = Promise.race([leaving, this.ended.then((how) => `ended (${how})`)]);
+  }
+
+  /** Resolves after its last message, with what it had counted. */
+  get gone(): Promise<ConnectionCounters> {
+    return this.ended.then(async () => {
+      if (this.#child.connected) await once(this.#child, 'disconnect');
+      return this.#counted;
+    });
+  }
+
+  /** As of now, or as of the last time when it does not answer. */
+  get connections(): Promise<ConnectionCounters> {
+    if (!this.listening) return Promise.resolve(this.#counted);
+    this.send({ type: 'count' });
+    this.#counting ??= Promise.withResolvers();
+    return Promise.race([this.#counting.promise, this.ended, delay(countingMs, undefined, { ref: false })]).then(() => this.#counted);
   }
 
   get pid(): number | undefined {

@@ -1,3 +1,4 @@
+import { addConnections, type ConnectionCounters, noConnections } from '../connection-counters.ts';
 import type { createLog } from '../log.ts';
 import type { Snapshot, SnapshotUpdate } from '../snapshot.ts';
 import type { InheritedSocket } from '../worker/worker.ts';
@@ -12,6 +13,8 @@ export class Workers {
   /** Every generation that lives, the one being started among them: all get every update. */
   readonly #generations = new Set<WorkerPool>();
   readonly #draining = new Set<Promise<void>>();
+  /** Of workers that have ended. */
+  readonly #past = noConnections();
   #isClosed = false;
 
   constructor(snapshot: () => Snapshot, log: ReturnType<typeof createLog>) {
@@ -50,13 +53,22 @@ export class Workers {
   }
 
   #newPool(count: number, sockets: readonly InheritedSocket[]): WorkerPool {
-    const pool = new WorkerPool({ count, sockets, snapshot: this.#snapshot, log: this.#log });
+    const onEnded = (connections: ConnectionCounters): void => addConnections(this.#past, { ...connections, now: noConnections().now });
+    const pool = new WorkerPool({ count, sockets, snapshot: this.#snapshot, onEnded, log: this.#log });
     this.#generations.add(pool);
     return pool;
   }
 
   send(update: SnapshotUpdate): void {
     for (const pool of this.#generations) pool.send(update);
+  }
+
+  /** What has become of all connections, since the start. */
+  async connections(): Promise<ConnectionCounters> {
+    const total = structuredClone(this.#past);
+    const counted = await Promise.all(Array.from(this.#generations, (pool) => pool.connections()));
+    for (const connections of counted.flat()) addConnections(total, connections);
+    return total;
   }
 
   /** Ends all workers, those being started among them. */

@@ -127,7 +127,7 @@ function versionsUpTo(highest: number): number[] {
  */
 function readVersion2Hello(bytes: Buffer): ClientHello | undefined {
   if (bytes.length > 2 && bytes[2] !== 1) throw new TlsAlert(Alert.unexpectedMessage, 'hello_malformed', 'the first message is not a ClientHello');
-  if (bytes.length > 3 && bytes[3] !== 3) throw new TlsAlert(Alert.protocolVersion, 'hello_malformed', 'a client of SSL 2.0');
+  if (bytes.length > 3 && bytes[3] !== 3) throw new TlsAlert(Alert.protocolVersion, 'sslv2_hello', 'a client of SSL 2.0');
   if (bytes.length < 2) return undefined;
   const end = 2 + (bytes.readUInt16BE(0) & 0x7fff);
   if (bytes.length < end) return undefined;

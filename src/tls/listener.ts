@@ -1,21 +1,16 @@
 import * as net from 'node:net';
-import { networkMatcher, unmapped } from '../config/networks.ts';
+import { networkMatcher } from '../config/networks.ts';
 import type { Config, Listen } from '../config/schema.ts';
 import type { Log } from '../log.ts';
+import type { Admission } from './admission.ts';
+import type { Arrival } from './arrival.ts';
 import { type ProxiedPeer, readProxyHeader } from './proxy-protocol.ts';
 import { readPrefix } from './read-prefix.ts';
 
-/** Who is at the other end of a connection; the address is empty for a unix socket. */
-export interface Peer {
-  address: string;
-  port: number;
-}
-
-export interface Accepted {
-  socket: net.Socket;
-  peer: Peer;
-  /** Lifts the deadline (`timeouts.handshake`) under which every new connection stands. */
-  settled: () => void;
+/** Both return 0 or an error number of libuv. */
+interface ListeningHandle {
+  readStart(): number;
+  readStop(): number;
 }
 
 /** Accepts connections on a listening socket inherited as a file descriptor, and finds out who the client is. */
@@ -25,16 +20,19 @@ export class Listener {
   readonly #server: net.Server;
   readonly #config: () => Config;
   readonly #log: Log;
+  readonly #admission: Admission;
   readonly #refused = new Set<string>();
-  readonly #onConnection: (accepted: Accepted) => void;
-  /** Accepted and not yet settled. */
-  readonly #arriving = new Set<net.Socket>();
-  #arrived: () => void = () => {};
+  readonly #onConnection: (arrival: Arrival) => void;
+  /** Connections that have been accepted and have not arrived. */
+  #arriving = 0;
+  #isClosed = false;
+  readonly #empty = Promise.withResolvers<void>();
 
-  constructor(options: { listen: Listen; config: () => Config; log: Log; onConnection: (accepted: Accepted) => void }) {
+  constructor(options: { listen: Listen; config: () => Config; log: Log; admission: Admission; onConnection: (arrival: Arrival) => void }) {
     this.listen = options.listen;
     this.#config = options.config;
     this.#log = options.log;
+    this.#admission = options.admission;
     this.#onConnection = options.onConnection;
     this.#server = net.createServer({ noDelay: true, keepAlive: true }, (socket) => this.#accept(socket));
   }
@@ -53,34 +51,49 @@ export class Listener {
     }
     this.#server.off('error', listening.reject);
     this.#server.on('error', (error) => this.#log.error(`${this.listen.address.name}: ${error.message}`, { code: 'accept_failed' }));
+    this.#admission.add(this);
   }
 
-  /** Stops accepting at once; resolves when no connection that was accepted before is still on its way to be settled. */
-  async close(): Promise<void> {
-    this.#server.close();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#arrived = resolve;
-    if (this.#arriving.size > 0) await promise;
+  /** Leaves new connections in the kernel's queue. */
+  pause(): void {
+    // Node offers no way to stop accepting but to close the socket. The handle was opened from a descriptor, so it can be told to
+    // read, which for a listening socket means to accept; only after that will it be told to stop.
+    this.#handle?.readStart();
+    this.#handle?.readStop();
   }
+
+  /** Accepts again. */
+  resume(): void {
+    this.#handle?.readStart();
+  }
+
+  get #handle(): ListeningHandle | undefined {
+    return (this.#server as net.Server & { _handle?: ListeningHandle })._handle;
+  }
+
+  /** Stops accepting at once; resolves when no connection that was accepted before is still on its way. */
+  async close(): Promise<void> {
+    this.#admission.remove(this);
+    this.#server.close();
+    this.#isClosed = true;
+    if (this.#arriving > 0) await this.#empty.promise;
+  }
+
+  readonly #onArrived = (): void => {
+    this.#arriving -= 1;
+    if (this.#isClosed && this.#arriving === 0) this.#empty.resolve();
+  };
 
   #accept(socket: net.Socket): void {
-    // A reset before anyone else listens must not become an uncaught exception.
-    socket.on('error', () => socket.destroy());
-    const deadline = setTimeout(() => socket.destroy(), this.#config().timeouts.handshake);
-    this.#arriving.add(socket);
-    const settled = () => {
-      clearTimeout(deadline);
-      this.#arriving.delete(socket);
-      if (this.#arriving.size === 0) this.#arrived();
-    };
-    socket.once('close', settled);
-    const peer: Peer = { address: unmapped(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
+    this.#arriving += 1;
+    const arrival = this.#admission.enter(socket, this.#config().timeouts.handshake, this.#onArrived);
     if (!this.listen.proxyProtocol) {
-      this.#onConnection({ socket, peer, settled });
+      this.#admit(arrival);
       return;
     }
+    const { peer } = arrival;
     if (peer.address !== '' && !networkMatcher(this.#config().trustedProxies)(peer.address)) {
-      this.#refuse(socket, peer, 'it is not in trusted_proxies');
+      this.#distrust(arrival, 'it is not in trusted_proxies');
       return;
     }
     readPrefix<{ proxied: ProxiedPeer | undefined }>(
@@ -90,17 +103,30 @@ export class Listener {
         return header && { value: { proxied: header.value }, consumed: header.consumed };
       },
       (result) => {
-        if ('error' in result) this.#refuse(socket, peer, result.error instanceof Error ? result.error.message : 'malformed');
-        else this.#onConnection({ socket, peer: result.value.proxied ?? peer, settled });
+        if ('error' in result) {
+          this.#distrust(arrival, result.error instanceof Error ? result.error.message : 'malformed');
+          return;
+        }
+        arrival.peer = result.value.proxied ?? peer;
+        this.#admit(arrival);
       },
     );
   }
 
-  #refuse(socket: net.Socket, peer: Peer, why: string): void {
+  #admit(arrival: Arrival): void {
+    const { address } = arrival.peer;
+    // A load balancer that sends no PROXY header has all its clients behind one address.
+    const isCounted = this.#admission.countsClients && address !== '' && !networkMatcher(this.#config().trustedProxies)(address);
+    if (!isCounted || this.#admission.admits(arrival)) this.#onConnection(arrival);
+    else arrival.drop('client_limit');
+  }
+
+  #distrust(arrival: Arrival, why: string): void {
+    const { address } = arrival.peer;
     // Once for each address: a stranger must not fill the log.
-    const level = this.#refused.size < 100 && !this.#refused.has(peer.address) ? 'warn' : 'debug';
-    if (level === 'warn') this.#refused.add(peer.address);
-    this.#log[level](`${this.listen.address.name}: connection from ${peer.address || 'a unix socket'} refused: ${why}`, { code: 'proxy_protocol' });
-    socket.destroy();
+    const level = this.#refused.size < 100 && !this.#refused.has(address) ? 'warn' : 'debug';
+    if (level === 'warn') this.#refused.add(address);
+    this.#log[level](`${this.listen.address.name}: connection from ${address || 'a unix socket'} refused: ${why}`, { code: 'proxy_protocol' });
+    arrival.drop('proxy_protocol');
   }
 }

@@ -1,15 +1,16 @@
 import { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Server, TLSSocket } from 'node:tls';
+import { type ConnectionCounters, count } from '../connection-counters.ts';
 import type { ClientCertificateValues, VirtualHost } from '../config/schema.ts';
 import { ServerNames } from '../config/server-names.ts';
 import type { Log } from '../log.ts';
 import type { Identity, ServableStaple, Snapshot } from '../snapshot.ts';
 import { Alert, TlsAlert } from './alert.ts';
+import type { Arrival, Peer } from './arrival.ts';
 import { ClientVerifier, reasonOf } from './client-certificate.ts';
 import { readClientHello, type ClientHello } from './client-hello.ts';
 import { chooseIdentity, type SigningKey, type Terms } from './key-choice.ts';
-import type { Accepted, Peer } from './listener.ts';
 import { ecdsaSuitesIn, protocolOptions } from './policy.ts';
 import { readPrefix } from './read-prefix.ts';
 import { createSecureServer, ticketKeys } from './secure-server.ts';
@@ -23,7 +24,7 @@ export interface SecureConnection {
 }
 
 /** A context costs about 40 KB: enough for every busy site, bounded where there are ten thousand names. */
-const maxSecureServers = 2000;
+const mostContexts = 2000;
 
 const versionNumbers = { TLSv1: 0x0301, 'TLSv1.1': 0x0302, 'TLSv1.2': 0x0303, 'TLSv1.3': 0x0304 };
 
@@ -52,10 +53,9 @@ class ChoosableIdentity {
 }
 
 interface Pending {
-  peer: Peer;
+  arrival: Arrival;
   virtualHost: VirtualHost;
   serverName: string | undefined;
-  settled: () => void;
 }
 
 /**
@@ -64,6 +64,8 @@ interface Pending {
  */
 export class TlsFront {
   readonly #log: Log;
+  readonly #counters: ConnectionCounters;
+  readonly #mostContexts: number;
   readonly #staple: (fingerprint: string) => ServableStaple | undefined;
   readonly #onSecure: (connection: SecureConnection) => void;
   #sites = new ServerNames<Site>([]);
@@ -74,8 +76,16 @@ export class TlsFront {
   readonly #servers = new Map<string, { server: Server; virtualHost: string }>();
   readonly #pending = new WeakMap<Socket, Pending>();
 
-  constructor(options: { log: Log; staple: (fingerprint: string) => ServableStaple | undefined; onSecure: (connection: SecureConnection) => void }) {
+  constructor(options: {
+    log: Log;
+    counters: ConnectionCounters;
+    staple: (fingerprint: string) => ServableStaple | undefined;
+    onSecure: (connection: SecureConnection) => void;
+    mostContexts?: number;
+  }) {
     this.#log = options.log;
+    this.#counters = options.counters;
+    this.#mostContexts = options.mostContexts ?? mostContexts;
     this.#staple = options.staple;
     this.#onSecure = options.onSecure;
   }
@@ -100,6 +110,7 @@ export class TlsFront {
     this.#byServerName = new Map(sites.map((site) => [site.virtualHost.serverName, site]));
     this.#clientAuthorities = clientAuthorities;
     this.#servers.clear();
+    this.#counters.now.contexts = 0;
     this.setTicketSecret(ticketSecret);
   }
 
@@ -108,6 +119,7 @@ export class TlsFront {
     const site = this.#byServerName.get(virtualHost);
     if (site) site.identities = identities.map((identity) => new ChoosableIdentity(identity));
     for (const [key, entry] of this.#servers) if (entry.virtualHost === virtualHost) this.#servers.delete(key);
+    this.#counters.now.contexts = this.#servers.size;
   }
 
   setTicketSecret(ticketSecret: Uint8Array): void {
@@ -115,22 +127,24 @@ export class TlsFront {
     for (const { server, virtualHost } of this.#servers.values()) server.setTicketKeys(ticketKeys(ticketSecret, virtualHost));
   }
 
-  accept({ socket, peer, settled }: Accepted): void {
+  accept(arrival: Arrival): void {
+    const { socket } = arrival;
     readPrefix(
       socket,
       (bytes) => {
-        if (looksLikeHttp(bytes)) throw new PlainHttp('plain HTTP on a TLS port');
-        const hello = readClientHello(bytes);
+        const isHttp = looksLikeHttp(bytes);
+        if (isHttp) throw new PlainHttp('plain HTTP on a TLS port');
+        const hello = isHttp === undefined ? undefined : readClientHello(bytes);
         return hello && { value: hello, consumed: 0 };
       },
       (result) => {
         try {
           if ('error' in result) throw result.error;
           const { site, server } = this.#choose(result.value);
-          this.#pending.set(socket, { peer, settled, virtualHost: site.virtualHost, serverName: result.value.serverName });
+          this.#pending.set(socket, { arrival, virtualHost: site.virtualHost, serverName: result.value.serverName });
           server.emit('connection', socket);
         } catch (error) {
-          this.#refuse(socket, peer, error);
+          this.#refuse(arrival, error);
         }
       },
     );
@@ -147,6 +161,10 @@ export class TlsFront {
     return { site, server: this.#serverFor(site.virtualHost, chosen.identity) };
   }
 
+  /**
+   * Virtual hosts with the same certificate do not share one: ticket keys belong to a context, and a session that was set up
+   * under one virtual host must not open another (Delignat-Lavaud and Bhargavan, "Virtual host confusion", 2014).
+   */
   #serverFor(virtualHost: VirtualHost, identity: Identity): Server {
     const key = `${virtualHost.serverName} ${identity.keyType} ${identity.fingerprint}`;
     let entry = this.#servers.get(key);
@@ -154,10 +172,11 @@ export class TlsFront {
     if (!entry) {
       const server = this.#createServer(virtualHost, identity);
       entry = { server, virtualHost: virtualHost.serverName };
-      const oldest = this.#servers.size >= maxSecureServers ? this.#servers.keys().next().value : undefined;
+      const oldest = this.#servers.size >= this.#mostContexts ? this.#servers.keys().next().value : undefined;
       if (oldest !== undefined) this.#servers.delete(oldest);
     }
     this.#servers.set(key, entry);
+    this.#counters.now.contexts = this.#servers.size;
     return entry.server;
   }
 
@@ -175,10 +194,7 @@ export class TlsFront {
       staple: () => (virtualHost.ocsp.stapling ? this.#staple(identity.fingerprint) : undefined),
     });
     server.on('secureConnection', (socket: TLSSocket) => this.#secured(socket, clients));
-    server.on('tlsClientError', (error, socket) => {
-      const pending = this.#pendingOf(socket);
-      this.#log.debug(`handshake failed: ${reason(error, socket)}`, { code: 'handshake_failed', client: pending?.peer.address, name: pending?.serverName });
-    });
+    server.on('tlsClientError', (error, socket) => this.#failed(error, socket));
     return server;
   }
 
@@ -190,48 +206,62 @@ export class TlsFront {
 
   #secured(socket: TLSSocket, clients: ClientVerifier | undefined): void {
     const pending = this.#pendingOf(socket);
+    const version = socket.getProtocol() ?? 'unknown';
     // A second ClientHello after a HelloRetryRequest must not name another virtual host than the one that was chosen. Before
     // TLS 1.3 there is none, and of a resumed session the library does not know the name.
-    const isOther = socket.getProtocol() === 'TLSv1.3' && normalized(socket.servername) !== pending?.serverName;
+    const isOther = version === 'TLSv1.3' && normalized(socket.servername) !== pending?.serverName;
     if (!pending || isOther) {
-      this.#log.warn('connection refused: its server name changed during the handshake', { code: 'server_name_changed', client: pending?.peer.address });
+      this.#log.warn('connection refused: its server name changed during the handshake', {
+        code: 'server_name_changed',
+        client: pending?.arrival.peer.address,
+      });
+      pending?.arrival.refused('server_name_changed');
       socket.destroy();
       return;
     }
+    const { arrival, virtualHost } = pending;
     const client = clients?.verify(socket, Date.now());
     if (client?.refusal !== undefined) {
-      this.#log.debug(`handshake failed: ${refusedCertificate(client.refusal)}`, {
-        code: 'handshake_failed',
-        client: pending.peer.address,
-        name: pending.serverName,
-      });
+      this.#handshakeFailed(pending, refusedCertificate(client.refusal), client.refusal);
       socket.destroy();
       return;
     }
-    pending.settled();
-    this.#onSecure({ socket, peer: pending.peer, virtualHost: pending.virtualHost, clientCertificate: client?.values });
+    count(this.#counters.handshakes[socket.isSessionReused() ? 'resumed' : 'full'], version);
+    arrival.settled();
+    this.#onSecure({ socket, peer: arrival.peer, virtualHost, clientCertificate: client?.values });
   }
 
-  #refuse(socket: Socket, peer: Peer, error: unknown): void {
+  /** The TLS library has given up; without a reason of its own the client went away, and the end of its connection says so. */
+  #failed(error: Error & { reason?: string }, socket: TLSSocket): void {
+    const { authorizationError } = socket;
+    const refusal = authorizationError ? reasonOf(authorizationError) : undefined;
+    // It lets every client certificate pass, says afterwards what was wrong with it, and closes the connection without an alert:
+    // without these words it would be a hang-up.
+    this.#handshakeFailed(
+      this.#pendingOf(socket),
+      refusal === undefined ? (error.reason ?? error.message) : refusedCertificate(refusal),
+      refusal ?? error.reason,
+    );
+  }
+
+  #handshakeFailed(pending: Pending | undefined, message: string, kind: string | undefined): void {
+    this.#log.debug(`handshake failed: ${message}`, { code: 'handshake_failed', client: pending?.arrival.peer.address, name: pending?.serverName });
+    if (kind === undefined) return;
+    count(this.#counters.failures, kind.toLowerCase().replaceAll(/\W+/g, '_'));
+    pending?.arrival.refused('handshake_failed');
+  }
+
+  #refuse(arrival: Arrival, error: unknown): void {
+    const { socket, peer } = arrival;
     const refusal = error instanceof Error ? error : new Error('refused');
     const code = refusal instanceof TlsAlert || refusal instanceof PlainHttp ? refusal.code : 'tls_context';
-    this.#log[code === 'tls_context' ? 'error' : 'debug'](`connection refused: ${refusal.message}`, {
-      code,
-      client: peer.address,
-    });
+    this.#log[code === 'tls_context' ? 'error' : 'debug'](`connection refused: ${refusal.message}`, { code, client: peer.address });
+    arrival.refused(code);
     socket.end(
       refusal instanceof PlainHttp ? plainHttpAnswer : refusal instanceof TlsAlert ? refusal.record : new TlsAlert(Alert.internalError, code, '').record,
     );
     socket.resume();
   }
-}
-
-/**
- * Why a handshake failed. The TLS library lets every client certificate pass, says afterwards what was wrong with it, and
- * closes the connection without an alert: without these words it would be a hang-up.
- */
-function reason(error: Error & { reason?: string }, { authorizationError }: TLSSocket): string {
-  return authorizationError ? refusedCertificate(reasonOf(authorizationError)) : (error.reason ?? error.message);
 }
 
 function refusedCertificate(reason: string): string {
@@ -247,9 +277,10 @@ class PlainHttp extends Error {
   readonly code = 'plain_http';
 }
 
-/** A request line begins with a method in capital letters; a TLS record never does. */
-function looksLikeHttp(bytes: Buffer): boolean {
-  return /^[A-Z]{3,8} \S/.test(bytes.toString('latin1', 0, 16));
+/** A request line begins with a method in capital letters; a TLS record never does. @returns undefined when it is too early to tell */
+function looksLikeHttp(bytes: Buffer): boolean | undefined {
+  const text = bytes.toString('latin1', 0, 16);
+  return /^[A-Z]{3,8} \S/.test(text) || (/^[A-Z]{1,8} ?$/.test(text) ? undefined : false);
 }
 
 const plainHttpText = 'This port speaks TLS: use https:// instead of http://.\n';

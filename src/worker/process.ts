@@ -9,8 +9,15 @@ let worker: Worker | undefined;
 let graceMs = 30_000;
 let closing = false;
 
-function say(message: FromWorker): void {
-  process.send?.(message);
+function say(message: FromWorker): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.connected) process.send?.(message, () => resolve());
+    else resolve();
+  });
+}
+
+async function sayCounters(): Promise<void> {
+  if (worker) await say({ type: 'counted', connections: worker.connections });
 }
 
 async function close(hasSuccessor = false): Promise<void> {
@@ -20,6 +27,7 @@ async function close(hasSuccessor = false): Promise<void> {
   }
   closing = true;
   await worker?.close(graceMs, hasSuccessor);
+  await sayCounters();
   process.exit(0);
 }
 
@@ -33,7 +41,9 @@ async function obey(message: ToWorker): Promise<void> {
     graceMs = config.shutdownGrace;
     worker = new Worker(message.snapshot, log);
     await worker.listen(message.sockets);
-    say({ type: 'listening' });
+    await say({ type: 'listening' });
+  } else if (message.type === 'count') {
+    await sayCounters();
   } else {
     if (message.type === 'snapshot') graceMs = message.snapshot.config.shutdownGrace;
     worker?.apply(message);
@@ -42,15 +52,14 @@ async function obey(message: ToWorker): Promise<void> {
 
 process.on('message', (message: ToWorker) => {
   obey(message).catch((error: unknown) => {
-    say({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
-    process.exit(1);
+    void say({ type: 'failed', message: error instanceof Error ? error.message : String(error) }).then(() => process.exit(1));
   });
 });
 // A terminal's Ctrl-C reaches the whole process group; the supervisor decides what happens then.
 process.on('SIGINT', () => {});
 process.on('SIGHUP', () => {});
 process.on('SIGTERM', () => {
-  say({ type: 'leaving' });
+  void say({ type: 'leaving' });
   void close(true);
 });
 process.on('disconnect', () => void close());

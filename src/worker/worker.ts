@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { type ConnectionCounters, noConnections } from '../connection-counters.ts';
 import type { Listen } from '../config/schema.ts';
 import { HttpFront } from '../engine/http-front.ts';
 import type { createLog } from '../log.ts';
 import type { ServableStaple, Snapshot, SnapshotUpdate } from '../snapshot.ts';
+import { Admission } from '../tls/admission.ts';
 import { Listener } from '../tls/listener.ts';
 import { TlsFront } from '../tls/tls-front.ts';
 
@@ -20,6 +22,9 @@ export interface InheritedSocket {
 /** What `new Worker` serves with its sockets: the whole of a worker, in a process of its own or in the supervisor's. */
 export class Worker {
   readonly #log: ReturnType<typeof createLog>;
+  /** What has become of its connections so far. */
+  readonly connections: ConnectionCounters = noConnections();
+  readonly #admission: Admission;
   readonly #tls: TlsFront;
   readonly #http: HttpFront;
   /** By file descriptor. */
@@ -32,8 +37,10 @@ export class Worker {
     this.#snapshot = snapshot;
     this.#staples = new Map(snapshot.staples);
     this.#http = new HttpFront({ config: snapshot.config, log });
+    this.#admission = new Admission({ counters: this.connections, limits: snapshot.limits, log });
     this.#tls = new TlsFront({
       log,
+      counters: this.connections,
       staple: (fingerprint) => this.#staples.get(fingerprint),
       onSecure: ({ socket, peer, virtualHost, clientCertificate }) =>
         this.#http.accept(socket, {
@@ -71,13 +78,14 @@ export class Worker {
       listen,
       config: () => this.#snapshot.config,
       log: this.#log,
-      onConnection: (accepted) => {
+      admission: this.#admission,
+      onConnection: (arrival) => {
         if (listener.listen.protocol === 'https') {
-          this.#tls.accept(accepted);
+          this.#tls.accept(arrival);
           return;
         }
-        const { socket, peer, settled } = accepted;
-        settled();
+        const { socket, peer } = arrival;
+        arrival.settled();
         this.#http.accept(socket, {
           protocol: 'http',
           clientAddress: peer.address,
@@ -97,6 +105,7 @@ export class Worker {
         this.#snapshot = update.snapshot;
         this.#staples = new Map(update.snapshot.staples);
         this.#log.configure(update.snapshot.config.log);
+        this.#admission.limits = update.snapshot.limits;
         this.#http.update(update.snapshot.config);
         this.#tls.update(update.snapshot);
         const now = clientRules(update.snapshot);

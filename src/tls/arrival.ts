@@ -1,0 +1,78 @@
+import type { Socket } from 'node:net';
+import { unmapped } from '../config/networks.ts';
+
+/** Who is at the other end of a connection; the address is empty for a unix socket. */
+export interface Peer {
+  address: string;
+  port: number;
+}
+
+interface Observer {
+  /** It does not get past its handshake, for this reason. */
+  refused(code: string): void;
+  /** It has got past its handshake, or ended. */
+  arrived(): void;
+  closed(): void;
+}
+
+function destroy(this: Socket): void {
+  this.destroy();
+}
+
+/**
+ * An accepted connection on its way to the end of its handshake, under one deadline for all of it. What becomes of it
+ * is told once: it is settled, refused, or the client has gone.
+ */
+export class Arrival {
+  readonly socket: Socket;
+  /** The client itself, once a PROXY header has named it. */
+  peer: Peer;
+  /** Whose other connections are counted with it, if any are. */
+  client: string | undefined;
+  readonly #deadline: NodeJS.Timeout;
+  readonly #observer: Observer;
+  #isDecided = false;
+  #hasArrived = false;
+
+  /** @param timeout in milliseconds */
+  constructor(socket: Socket, timeout: number, observer: Observer) {
+    this.socket = socket;
+    this.peer = { address: unmapped(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
+    this.#observer = observer;
+    this.#deadline = setTimeout(() => this.drop('handshake_timeout'), timeout);
+    // A reset before anyone else listens must not become an uncaught exception.
+    socket.on('error', destroy);
+    socket.once('close', () => {
+      // A client certificate that does not verify makes the TLS library close the connection first and say why afterwards.
+      if (!this.#isDecided) setImmediate(() => this.refused('handshake_abandoned'));
+      this.#arrive();
+      observer.closed();
+    });
+  }
+
+  /** The handshake is done: no deadline any more. */
+  settled(): void {
+    this.#isDecided = true;
+    this.#arrive();
+  }
+
+  /** It will not be served, by `code` of docs/errors.md. What is still said to the client stands under the deadline. */
+  refused(code: string): void {
+    if (this.#isDecided) return;
+    this.#isDecided = true;
+    this.#observer.refused(code);
+  }
+
+  /** Refuses it and cuts it off. */
+  drop(code: string): void {
+    this.refused(code);
+    this.socket.destroy();
+  }
+
+  #arrive(): void {
+    if (this.#hasArrived) return;
+    this.#hasArrived = true;
+    clearTimeout(this.#deadline);
+    this.#observer.arrived();
+  }
+}
