@@ -30,7 +30,7 @@ test('bad backends: a page that tells the client nothing, a line that tells the 
     hanging: [silent.url, 504, / the backend did not answer .*code=backend_timeout .*setting=timeouts\.response_header /],
     resetting: [resetting.url, 502, / the backend closed the connection without an answer code=backend_closed .*cause=ECONNRESET /],
     closing: [await saying(''), 502, / code=backend_closed /],
-    garbage: [await saying('SSH-2.0-OpenSSH_9.2\r\n\r\n'), 502, / the backend's answer is malformed code=backend_bad_response .*cause=HPE_/],
+    garbage: [await saying('SSH-2.0-OpenSSH_9.2\r\n\r\n'), 502, / the backend's answer is malformed code=backend_bad_response .*cause="the status line /],
     contradicting: [await saying('HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab'), 502, / code=backend_bad_response /],
   };
   const good = await saying('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine');

@@ -9,19 +9,31 @@ export function joinTunnel(client: Duplex, backend: Duplex, idle: number): Promi
   const traffic: TunnelTraffic = { received: 0, sent: 0 };
   return new Promise((resolve) => {
     let open = 2;
+    let movedAt = performance.now();
     const cut = (): void => {
       client.destroy();
       backend.destroy();
     };
-    const timer = setTimeout(cut, idle);
+    // Noting when something moved costs less than starting a timer anew with every frame.
+    const check = (): void => {
+      const left = movedAt + idle - performance.now();
+      if (left > 0) timer = setTimeout(check, left);
+      else cut();
+    };
+    let timer = setTimeout(check, idle);
     const carry = (from: Duplex, to: Duplex, count: (bytes: number) => void): void => {
       from.on('data', (chunk: Buffer) => {
+        movedAt = performance.now();
         count(chunk.length);
-        timer.refresh();
+        if (!to.write(chunk)) from.pause();
       });
-      from.pipe(to);
+      to.on('drain', () => {
+        movedAt = performance.now();
+        from.resume();
+      });
+      from.on('end', () => to.end());
       from.on('error', cut);
-      // `pipe` ends `to` when `from` has ended; once `to` has flushed that, there is nobody left to talk to.
+      // Once `to` has flushed its end, there is nobody left to talk to.
       to.once('finish', cut);
       from.once('close', () => {
         if (from.errored || !from.readableEnded) cut();
@@ -30,6 +42,7 @@ export function joinTunnel(client: Duplex, backend: Duplex, idle: number): Promi
         clearTimeout(timer);
         resolve(traffic);
       });
+      from.resume();
     };
     carry(client, backend, (bytes) => (traffic.received += bytes));
     carry(backend, client, (bytes) => (traffic.sent += bytes));
