@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { freePort, ServerProcess } from './server-process.ts';
 
 /** Fields that an application sends nowadays, some twenty with nginx's own. */
@@ -22,7 +23,7 @@ const fields = [
 ];
 
 /** nginx with fixed answers and files; its CPU time is nobody's. */
-export async function startBackend(folder: string): Promise<ServerProcess> {
+export async function startFiles(folder: string): Promise<ServerProcess> {
   const port = await freePort();
   await writeFile(path.join(folder, '100k'), Buffer.alloc(100 * 1024, 'x'));
   await writeFile(path.join(folder, '10m'), Buffer.alloc(10 * 1024 * 1024, 'x'));
@@ -43,4 +44,10 @@ export async function startBackend(folder: string): Promise<ServerProcess> {
     }`,
   );
   return ServerProcess.start({ argv: ['nginx', '-e', 'stderr', '-p', folder, '-c', file] }, port);
+}
+
+/** The one that reads what clients send. */
+export async function startApplication(): Promise<ServerProcess> {
+  const port = await freePort();
+  return ServerProcess.start({ argv: [process.execPath, fileURLToPath(new URL('application.ts', import.meta.url)), String(port)] }, port);
 }

@@ -86,7 +86,7 @@ export const peers: Record<string, Peer> = {
         'haproxy.cfg': `
 global
   nbthread ${workers}
-  maxconn 20000
+  maxconn 8000
 defaults
   mode http
   timeout connect 5s
@@ -102,7 +102,7 @@ backend application
   server one 127.0.0.1:${backend}
 `,
       },
-      command: { argv: ['haproxy', '-q', '-db', '-f', file('haproxy.cfg')] },
+      command: { argv: ['haproxy', '-db', '-f', file('haproxy.cfg')] },
     }),
   },
   // TLS off, bytes on: it does not read HTTP.
@@ -133,7 +133,6 @@ ${asRoot ? 'user = "nobody"' : ''}
 {
   admin off
   auto_https off
-  persist_config off
   log {
     level WARN
   }
@@ -171,12 +170,12 @@ ${['mpm_event', 'authz_core', 'headers', 'proxy', 'proxy_http', 'socache_shmcb',
 ${asRoot ? 'User www-data\nGroup www-data' : ''}
 StartServers ${workers}
 ServerLimit ${workers}
-ThreadLimit 64
-ThreadsPerChild 64
-MaxRequestWorkers ${workers * 64}
+ThreadLimit 150
+ThreadsPerChild 150
+MaxRequestWorkers ${workers * 150}
 AsyncRequestWorkerFactor 64
 MinSpareThreads 1
-MaxSpareThreads ${workers * 64}
+MaxSpareThreads ${workers * 150}
 MaxKeepAliveRequests 0
 KeepAliveTimeout 60
 Listen 127.0.0.1:${port}
@@ -201,6 +200,7 @@ ProxyPass / http://127.0.0.1:${backend}/ upgrade=websocket
         'config.yaml': JSON.stringify({
           listen: [{ address: `127.0.0.1:${port}` }],
           workers,
+          shutdown_grace: '1s',
           state_dir: path.join(folder, 'state'),
           log: { level: 'warn' },
           ocsp: staple ? { responder: 'none' } : { stapling: false },
@@ -233,12 +233,21 @@ function floor(what: string, { port, backend, credentials }: Setup): { files: Re
 }
 
 /** Starts a peer in a folder of its own. */
-export async function startPeer(name: string, setup: Omit<Setup, 'port'>): Promise<ServerProcess> {
+export function startPeer(name: string, setup: Omit<Setup, 'port'>): Promise<ServerProcess> {
+  return startConfigured(name, setup.folder, (port, folder, file) => peers[name]!.command({ ...setup, folder, port }, file));
+}
+
+/** Starts a server on a free port, in a new folder below `base`, with files and a command made for them. */
+export async function startConfigured(
+  name: string,
+  base: string,
+  configure: (port: number, folder: string, file: (name: string) => string) => { files: Record<string, string>; command: Command },
+): Promise<ServerProcess> {
   const port = await freePort();
-  const folder = path.join(setup.folder, `${name}-${port}`);
+  const folder = path.join(base, `${name}-${port}`);
   await mkdir(folder, { recursive: true });
   const file = (base: string): string => path.join(folder, base);
-  const { files, command } = peers[name]!.command({ ...setup, folder, port }, file);
+  const { files, command } = configure(port, folder, file);
   for (const [base, text] of Object.entries(files)) await writeFile(file(base), text);
   return ServerProcess.start(command, port);
 }

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type CpuTimes, cpuTimes, proportionalBytes } from './process-tree.ts';
+import { type CpuTimes, cpuTimes, processTree, proportionalBytes } from './process-tree.ts';
 
 export interface Command {
   argv: readonly string[];
@@ -22,16 +22,16 @@ export async function freePort(): Promise<number> {
 /** A server in the foreground, with everything it forks. */
 export class ServerProcess implements AsyncDisposable {
   readonly port: number;
-  /** Milliseconds from its start to the first connection that it accepted. */
-  readonly acceptsAfter: number;
+  /** When it was started, on the clock of `performance`. */
+  readonly started: number;
   readonly #child: ChildProcess;
   readonly #ended: Promise<unknown>;
 
-  private constructor(child: ChildProcess, port: number, ended: Promise<unknown>, acceptsAfter: number) {
+  private constructor(child: ChildProcess, port: number, ended: Promise<unknown>, started: number) {
     this.#child = child;
     this.#ended = ended;
     this.port = port;
-    this.acceptsAfter = acceptsAfter;
+    this.started = started;
   }
 
   /**
@@ -42,7 +42,7 @@ export class ServerProcess implements AsyncDisposable {
     const [program = '', ...args] = argv;
     const started = performance.now();
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin`, ...env } });
-    const ended = once(child, 'close').catch((error: Error) => error);
+    const ended = once(child, 'exit').catch((error: Error) => error);
     let said = '';
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-4_000)));
     let isOver = false;
@@ -54,7 +54,7 @@ export class ServerProcess implements AsyncDisposable {
       }
       await delay(10);
     }
-    return new ServerProcess(child, port, ended, performance.now() - started);
+    return new ServerProcess(child, port, ended, started);
   }
 
   cpuTimes(): CpuTimes {
@@ -67,9 +67,13 @@ export class ServerProcess implements AsyncDisposable {
 
   async stop(): Promise<void> {
     this.#child.kill('SIGTERM');
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), 5_000);
+    const timer = setTimeout(() => {
+      for (const pid of processTree(this.#child.pid!)) process.kill(pid, 'SIGKILL');
+    }, 5_000);
     await this.#ended;
     clearTimeout(timer);
+    this.#child.stdout?.destroy();
+    this.#child.stderr?.destroy();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
