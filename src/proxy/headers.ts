@@ -91,13 +91,15 @@ export function valuesOf(fields: readonly Field[], key: string): readonly string
 /** The members of a comma-separated list field, in lower case; `key` in lower case. */
 export function tokensOf(fields: readonly Field[], key: string): readonly string[] {
   const values = valuesOf(fields, key);
-  return values.length === 0
-    ? NONE
-    : values
-        .join(',')
-        .split(',')
-        .map((token) => token.trim().toLowerCase())
-        .filter((token) => token !== '');
+  const [only] = values;
+  if (only === undefined) return NONE;
+  // The usual `Connection: keep-alive`.
+  if (values.length === 1 && /^[\w-]+$/.test(only)) return [only.toLowerCase()];
+  return values
+    .join(',')
+    .split(',')
+    .map((token) => token.trim().toLowerCase())
+    .filter((token) => token !== '');
 }
 
 export function acceptsTrailers(fields: readonly Field[]): boolean {
