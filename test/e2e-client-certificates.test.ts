@@ -32,7 +32,7 @@ test('client certificates', needs('openssl', 'curl', 'nginx'), async (t) => {
   const site = await Site.create(t);
   const application = await Application.start(t);
   await writeFile(site.file('clients.pem'), site.root.pem + site.authority.pem);
-  const server = await site.write('server', await site.issue('', { names: ['required.test', 'asked.test', 'open.test'] }));
+  const server = await site.write('server', await site.issue('', { names: ['required.test', 'asked.test', 'bounded.test', 'open.test'] }));
 
   // A certificate whose name an application could misread, if it were forwarded carelessly.
   const key = await site.issue('', { commonName: 'key', clientAuth: true });
@@ -63,6 +63,8 @@ test('client certificates', needs('openssl', 'curl', 'nginx'), async (t) => {
   await site.write('stranger-below', await (await other.subordinate('Below')).issue({ commonName: 'CN=admin', clientAuth: true }));
   await site.write('self-signed', { chainPem: other.pem, keyPem: other.keyPem });
   await site.write('expired', await site.issue('', { clientAuth: true, notBefore: new Date(Date.now() - 2 * day), notAfter: new Date(Date.now() - day) }));
+  const below = await site.authority.subordinate('Below the issuer');
+  await site.write('deep', await below.issue({ clientAuth: true }));
   await site.write('server-only', await site.issue('server.test'));
 
   const nginxTls = new URL((await closedPort()).replace('http:', 'https:'));
@@ -73,7 +75,7 @@ test('client certificates', needs('openssl', 'curl', 'nginx'), async (t) => {
     startNginx(
       site.folder,
       `server { listen ${nginxTls.host} ssl; ssl_certificate ${site.file('server.pem')}; ssl_certificate_key ${site.file('server.key')};
-        ssl_client_certificate ${site.file('clients.pem')}; ssl_verify_client optional_no_ca;
+        ssl_client_certificate ${site.file('clients.pem')}; ssl_verify_client optional_no_ca; ssl_verify_depth 1;
         error_page 495 496 = @told; location / { return 200 "${answer}"; } location @told { return 200 "${answer}"; } }`,
     ),
   );
@@ -84,6 +86,7 @@ test('client certificates', needs('openssl', 'curl', 'nginx'), async (t) => {
     'Client-Cert': 'certificate',
     'X-User': 'subject',
   };
+  const bounded = { client_auth: { mode: 'request', ca: 'clients.pem', depth: 1, forward } };
   const clientAuth = (mode: string) => ({ client_auth: { mode, ca: 'clients.pem', forward } });
   const host = (name: string, tls: object) => ({ server_name: name, certificates: [server], tls, backends: [application.url] });
   const program = await site.serving({
@@ -92,7 +95,12 @@ test('client certificates', needs('openssl', 'curl', 'nginx'), async (t) => {
     state_dir: 'state',
     shutdown_grace: '1s',
     log: { level: 'debug' },
-    virtual_hosts: [host('required.test', clientAuth('require')), host('asked.test', clientAuth('request')), host('open.test', {})],
+    virtual_hosts: [
+      host('required.test', clientAuth('require')),
+      host('asked.test', clientAuth('request')),
+      host('bounded.test', bounded),
+      host('open.test', {}),
+    ],
   });
 
   const certificateOf = (stem: string) => (stem === '' ? [] : ['--cert', site.file(`${stem}.pem`), '--key', site.file(`${stem}.key`)]);
@@ -131,6 +139,17 @@ test('client certificates', needs('openssl', 'curl', 'nginx'), async (t) => {
       verdicts.add(verdict.join());
     }
     assert.ok(verdicts.has('NONE') && verdicts.size === 6, [...verdicts].join('\n'));
+  });
+
+  await t.test('depth is ssl_verify_depth', async () => {
+    const verdicts: Record<string, string> = { client: 'SUCCESS', deep: 'FAILED:certificate chain too long' };
+    for (const [stem, verdict] of Object.entries(verdicts)) {
+      const { stdout } = await curl('bounded.test', nginxTls.port, ...certificateOf(stem));
+      // nginx is as strict, but says that an issuer is missing.
+      assert.equal(stdout.split(/[:\n]/)[0], verdict.split(':')[0]);
+      assert.deepEqual(valuesOf(await told('bounded.test', stem), fieldOf('ssl_client_verify')), [verdict]);
+    }
+    assert.deepEqual(valuesOf(await told('asked.test', 'deep'), fieldOf('ssl_client_verify')), ['SUCCESS'], 'no depth, no limit');
   });
 
   await t.test('required: without one, or with a stranger’s, there is no request', async () => {

@@ -209,3 +209,15 @@ test('an internationalized name is asked for by its A-label, in any case; a U-la
   const [alert] = (await once(socket, 'data')) as [Buffer];
   assert.equal(alert.toString('hex'), '15030300020232', 'decode_error');
 });
+
+test('no client begins a second handshake on its connection', async () => {
+  const options = { port: served.port, host: '127.0.0.1', servername: 'old.test', rejectUnauthorized: false };
+  const socket = tls.connect({ ...options, maxVersion: 'TLSv1.2' });
+  await once(socket, 'secureConnect');
+  const error = await new Promise<NodeJS.ErrnoException | null>((resolve) => {
+    socket.once('error', resolve);
+    socket.renegotiate({ rejectUnauthorized: false }, resolve);
+  });
+  assert.equal(error?.code, 'ERR_SSL_NO_RENEGOTIATION');
+  socket.destroy();
+});

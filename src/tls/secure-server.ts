@@ -49,8 +49,9 @@ export function createSecureServer(options: SecureServerOptions): tls.Server {
       .digest('hex')
       .slice(0, 32),
     ticketKeys: ticketKeys(ticketSecret, virtualHost.serverName),
-    // Without tickets nothing is resumed: the library keeps no sessions of its own unless it is told how.
-    secureOptions: resumes ? 0 : constants.SSL_OP_NO_TICKET,
+    // A second handshake could change the client's certificate after it has been judged, and costs us more than the client
+    // (RFC 5746; RFC 9113, 9.2.1). Without tickets nothing is resumed: the library keeps no sessions unless it is told how.
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (resumes ? 0 : constants.SSL_OP_NO_TICKET),
   });
   clients?.watch(server);
   server.on('OCSPRequest', (_certificate, _issuer, callback) => {
