@@ -64,6 +64,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
       aliases: [],
       default: false,
       certificates: [],
+      passthrough: false,
       tls,
       ocsp,
       engine: 'native',
@@ -111,6 +112,24 @@ ${minimal}
   });
   assert.deepEqual([a?.ocsp.timeout, a?.ocsp.clockSkew, a?.ocsp.stapling, a?.ocsp.maxAge], [3_000, 120_000, false, 172_800_000]);
   assert.deepEqual([b?.ocsp.timeout, b?.ocsp.clockSkew, b?.ocsp.stapling], [3_000, 60_000, true]);
+});
+
+test('tls: passthrough is a virtual host with one route, to addresses that are reached over TCP', () => {
+  const config = parseConfig(`${minimal}  - { server_name: b.example, tls: passthrough, backends: ["tcp://[::1]:443", "unix:/run/b.sock"] }\n`, 'c.yaml');
+  const [opened, carried] = config.virtualHosts;
+  assert.deepEqual([opened?.passthrough, carried?.passthrough], [false, true]);
+  assert.deepEqual(
+    carried?.routes.map(({ path, backends }) => [path, backends]),
+    [
+      [
+        '/',
+        [
+          { name: 'tcp://[::1]:443', host: '::1', port: 443 },
+          { name: 'unix:/run/b.sock', socketPath: '/run/b.sock' },
+        ],
+      ],
+    ],
+  );
 });
 
 test('backends is a route on / before the others', () => {

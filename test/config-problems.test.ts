@@ -116,9 +116,9 @@ test('host names and backends that YAML or a browser would take are refused with
       [`5:15: virtual_hosts[0].aliases[0]: must be a host name such as shop.example.org or *.example.org, not \`${name.replaceAll('"', '')}\``],
       name,
     );
-  for (const backend of ['https://a', 'http://a/path', 'http://a:0', 'http://a:65536', 'a:80', 'unix:run/x', 'http://user@a'])
+  for (const backend of ['https://a', 'http://a/path', 'http://a:0', 'http://a:65536', 'a:80', 'unix:run/x', 'http://user@a', 'tcp://a', 'tcp://a:1/'])
     assert.deepEqual(withHost(`backends: ["${backend}"]`), [
-      `5:16: virtual_hosts[0].backends[0]: must be http://HOST[:PORT] without a path, or unix:/PATH, not \`${backend}\``,
+      `5:16: virtual_hosts[0].backends[0]: must be http://HOST[:PORT] without a path, tcp://HOST:PORT, or unix:/PATH, not \`${backend}\``,
     ]);
 });
 
@@ -219,4 +219,45 @@ test('a flood of problems is cut off', () => {
   const lines = problemsOf(Array.from({ length: 50_000 }, (_, i) => `key${i}: 1`).join('\n'));
   assert.equal(lines.length, 101);
   assert.equal(lines.at(-1), ' further problems are not shown');
+});
+
+test('tls: passthrough goes with backends over TCP, and with nothing that is about HTTP or about certificates', () => {
+  assert.deepEqual(withHost('tls: passthrough\nbackends: ["tcp://10.0.0.5:443", "tcp://[::1]:8443", unix:/run/mail.sock]'), []);
+  assert.deepEqual(withHost('tls: passthrough\nroutes: [{ backends: ["tcp://a:443"], balance: least_conn }]'), []);
+  assert.deepEqual(withHost('tls: passthrough\nocsp: {}\ncertificates: []\nbackends: ["tcp://a:443"]'), []);
+  const cases: [lines: string, problems: string[]][] = [
+    ['tls: passthru\nbackends: [http://a]', ['5:10: virtual_hosts[0].tls: must be passthrough, or a map of keys, not `passthru`']],
+    ['tls: [passthrough]\nbackends: [http://a]', ['5:10: virtual_hosts[0].tls: must be passthrough, or a map of keys, not a list']],
+    ['tls: { profil: old }\nbackends: [http://a]', ['5:12: virtual_hosts[0].tls: unknown key `profil`; did you mean `profile`?']],
+    [
+      'tls: { profile: new, client_auth: { mode: always } }\nbackends: [http://a]',
+      [
+        '5:21: virtual_hosts[0].tls.profile: must be one of modern, intermediate, old, not `new`',
+        '5:47: virtual_hosts[0].tls.client_auth.mode: must be one of none, request, require, not `always`',
+      ],
+    ],
+    [
+      'tls: passthrough\nbackends: [http://a]',
+      ['6:16: virtual_hosts[0].backends[0]: must be tcp://HOST:PORT or unix:/PATH with `tls: passthrough`: HTTP is not what the application gets'],
+    ],
+    ['backends: ["tcp://a:1"]', ['5:16: virtual_hosts[0].backends[0]: must be http://HOST[:PORT] or unix:/PATH: tcp: needs `tls: passthrough`']],
+    [
+      'tls: passthrough\nbackends: ["tcp://a:1"]\ncertificates: [{ certificate: a.pem, key: a.key }]\nocsp: { stapling: false }\nengine: http-proxy',
+      [
+        '7:19: virtual_hosts[0].certificates: cannot be used with `tls: passthrough`: the application has the certificate',
+        '8:11: virtual_hosts[0].ocsp: cannot be used with `tls: passthrough`: the application staples',
+        '9:13: virtual_hosts[0].engine: cannot be used with `tls: passthrough`: nothing of HTTP is seen',
+      ],
+    ],
+    [
+      'tls: passthrough\nroutes: [{ path: /api/, backends: ["tcp://a:1"], strip_prefix: true }]',
+      [
+        '6:22: virtual_hosts[0].routes[0].path: cannot be used with `tls: passthrough`: the path of a request is encrypted',
+        '6:68: virtual_hosts[0].routes[0].strip_prefix: cannot be used with `tls: passthrough`: the path of a request is encrypted',
+      ],
+    ],
+  ];
+  for (const [lines, problems] of cases) assert.deepEqual(withHost(lines), problems, lines);
+  const everywhere = `tls: { client_auth: { mode: require, ca: c.pem } }\n${top}virtual_hosts: [{ server_name: a, tls: passthrough, backends: ["tcp://a:1"] }]\n`;
+  assert.match(problemsOf(everywhere).join(), /^4:40: virtual_hosts\[0\]\.tls: `passthrough` cannot be used with the top-level tls\.client_auth, `require`/);
 });

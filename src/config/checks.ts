@@ -1,5 +1,7 @@
 import { pathText } from './findings.ts';
 import type { Finding, Path } from './findings.ts';
+import { carried, isPassthrough } from './passthrough.ts';
+import { list, map, type Raw } from './raw.ts';
 import { listenAddress, serverName } from './values.ts';
 
 /**
@@ -18,17 +20,8 @@ export function check(raw: unknown): Finding[] {
     ...hosts.flatMap((host, index) => needs(host, ['virtual_hosts', index], top)),
     ...hosts.flatMap((host, index) => policy(host, ['virtual_hosts', index], top)),
     ...[top, ...hosts].flatMap((owner, index) => forwardedNames(owner, index === 0 ? [] : ['virtual_hosts', index - 1])),
+    ...hosts.flatMap((host, index) => carried(host, ['virtual_hosts', index], top)),
   ];
-}
-
-type Raw = Record<string, unknown>;
-
-function map(value: unknown): Raw {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Raw) : {};
-}
-
-function list(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
 }
 
 /** Something that may be given only once: `key` compares, `shown` is for the message. */
@@ -84,7 +77,7 @@ function needs(host: Raw, path: Path, top: Raw): Finding[] {
   const lacks = (key: string) => host[key] === undefined || (Array.isArray(host[key]) && host[key].length === 0);
   if (host['backends'] === undefined && lacks('routes')) findings.push({ path: [...path, 'backends'], message: 'is required, because there are no routes' });
   const servesTls = list(top['listen']).some((listener) => (map(listener)['protocol'] ?? 'https') === 'https');
-  if (servesTls && lacks('certificates') && top['certificates_dir'] === undefined)
+  if (servesTls && !isPassthrough(host) && lacks('certificates') && top['certificates_dir'] === undefined)
     findings.push({ path: [...path, 'certificates'], message: 'is required, because a listener speaks https and certificates_dir is not set' });
   return findings;
 }

@@ -24,8 +24,19 @@ export function explain(issues: readonly z.core.$ZodIssue[], raw: unknown): Find
     const path = issue.path as (string | number)[];
     if (issue.code === 'unrecognized_keys')
       return issue.keys.slice(0, mostShown).map((key) => ({ path, key, message: `unknown key ${quoted(key)}${hint(key, path)}` }));
+    const meant = issue.code === 'invalid_union' ? issue.errors.find((option) => option.every(isInside)) : undefined;
+    if (meant)
+      return explain(
+        meant.map((inner) => ({ ...inner, path: [...path, ...inner.path] })),
+        raw,
+      );
     return [{ path, message: wording(mustBe(issue), valueAt(raw, path)) }];
   });
+}
+
+/** A fault of something in a section: the value is a section, and not the word that could stand in its place. */
+function isInside(issue: z.core.$ZodIssue): boolean {
+  return issue.path.length > 0 || issue.code === 'unrecognized_keys';
 }
 
 function valueAt(raw: unknown, path: Path): unknown {

@@ -1,8 +1,17 @@
 import { z } from 'zod';
 
-/** The type of a key that is present: without its default and without being optional. */
+/** The type of a key that is present: without its default, without being optional, and without the word that may stand in a section's place. */
 export function unwrap(type: z.core.$ZodType): z.core.$ZodType {
-  return type instanceof z.ZodOptional || type instanceof z.ZodDefault || type instanceof z.ZodPrefault ? unwrap(type.unwrap()) : type;
+  if (type instanceof z.ZodOptional || type instanceof z.ZodDefault || type instanceof z.ZodPrefault) return unwrap(type.unwrap());
+  if (type instanceof z.ZodUnion) return type.options.find((option) => option instanceof z.ZodObject) ?? type;
+  return type;
+}
+
+/** The word that may stand in the place of a section, if any. */
+export function wordFor(type: z.core.$ZodType): string | undefined {
+  if (type instanceof z.ZodPrefault) return wordFor(type.unwrap());
+  const word = type instanceof z.ZodUnion ? type.options.find((option) => option instanceof z.ZodLiteral) : undefined;
+  return word && String(word.value);
 }
 
 /** Whether a key of this type may be left out. */

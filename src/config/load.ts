@@ -108,6 +108,7 @@ function place(root: Located, { path, key }: Finding): Located {
 /** Keys in camelCase and file names absolute. The schema tells keys from values, which are left as they are. */
 function camelized(type: z.core.$ZodType, value: unknown, folder: string): unknown {
   const inner = unwrap(type);
+  if (inner instanceof z.ZodObject && typeof value === 'string') return value; // a word in the place of a section
   if (inner instanceof z.ZodArray) return (value as unknown[]).map((item) => camelized(inner.element, item, folder));
   if (inner instanceof z.ZodObject)
     return Object.fromEntries(
@@ -128,11 +129,16 @@ function inForce({ virtualHosts, ...top }: Parsed, file: string): Config {
   return {
     ...top,
     file,
-    virtualHosts: virtualHosts.map(({ backends, ...host }) => ({
-      ...host,
-      tls: { ...tls, ...host.tls, clientAuth: { ...tls.clientAuth, ...host.tls.clientAuth } },
-      ocsp: { ...ocsp, ...host.ocsp },
-      routes: backends === undefined ? host.routes : [{ ...routeDefaults, backends }, ...host.routes],
-    })),
+    virtualHosts: virtualHosts.map(({ backends, tls: said, ...host }) => {
+      const passthrough = said === 'passthrough';
+      const own = passthrough ? {} : said;
+      return {
+        ...host,
+        passthrough,
+        tls: { ...tls, ...own, clientAuth: { ...tls.clientAuth, ...own.clientAuth } },
+        ocsp: { ...ocsp, ...host.ocsp },
+        routes: backends === undefined ? host.routes : [{ ...routeDefaults, backends }, ...host.routes],
+      };
+    }),
   };
 }

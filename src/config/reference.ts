@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isOptional, unwrap } from './keys.ts';
+import { isOptional, unwrap, wordFor } from './keys.ts';
 import { schema } from './schema.ts';
 import type { Spelling } from './values.ts';
 
@@ -35,9 +35,15 @@ export function editorSchema(): EditorSchema {
 function jsonSchema(type: z.core.$ZodType, $defs: Record<string, JsonSchema>): JsonSchema {
   const description = z.globalRegistry.get(type)?.description;
   const inner = unwrap(type);
-  const result: JsonSchema = { ...(description !== undefined && { description }), ...bare(inner, $defs) };
+  const result: JsonSchema = { ...(description !== undefined && { description }), ...bare(inner, $defs), ...orWord(type) };
   const standard = type instanceof z.ZodDefault || type instanceof z.ZodPrefault ? type.def.defaultValue : undefined;
   return standard === undefined || inner instanceof z.ZodObject ? result : { ...result, default: standard };
+}
+
+/** `pattern` is about strings, `properties` about objects: they stand side by side (JSON Schema 2020-12, Validation, 6). */
+function orWord(type: z.core.$ZodType): Pick<JsonSchema, 'type' | 'pattern'> {
+  const word = wordFor(type);
+  return word === undefined ? {} : { type: ['object', 'null', 'string'], pattern: `^${word}$` };
 }
 
 function bare(type: z.core.$ZodType, $defs: Record<string, JsonSchema>): JsonSchema {
@@ -102,7 +108,10 @@ function tables(path: string, description: string, section: JsonSchema, root: Js
 function typeText(path: string, value: JsonSchema): string {
   if (value.items !== undefined) return `list: ${typeText(`${path}[]`, value.items)}`;
   if (value.additionalProperties) return `map of names: ${typeText(path, value.additionalProperties)}`;
-  if (value.properties !== undefined) return `[map](#${path.replaceAll(/[^a-z_]/g, '')})`;
+  if (value.properties !== undefined) {
+    const map = `[map](#${path.replaceAll(/[^a-z_]/g, '')})`;
+    return value.pattern === undefined ? map : `\`${value.pattern.slice(1, -1)}\`, ${map}`;
+  }
   if (value.enum !== undefined) return value.enum.map((option) => `\`${option}\``).join(', ');
   return value.$ref === undefined ? '`true`, `false`' : `[${noun(value.$ref.slice('#/$defs/'.length))}](#notations)`;
 }

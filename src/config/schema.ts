@@ -45,6 +45,11 @@ function overrides<Shape extends z.ZodRawShape>(section: z.ZodObject<Shape, z.co
   return z.strictObject(shape).prefault({}) as unknown as z.ZodPrefault<z.ZodType<Overrides<z.output<typeof section>>>>;
 }
 
+/** A section in whose place one word may stand. */
+function orWord<Word extends string, Section extends z.ZodType>(word: Word, section: z.ZodPrefault<Section>) {
+  return z.union([z.literal(word), section.unwrap()], { error: `must be ${word}, or a map of keys` }).prefault({} as never);
+}
+
 const tlsVersion = z.enum(['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3']);
 
 /** What is told about a client certificate: values of `client_auth.forward`. */
@@ -132,7 +137,7 @@ const ocsp = z.strictObject({
 
 export const route = z.strictObject({
   path: routePath.prefault('/').meta({ description: 'Requests whose path is this or lies below it; the longest match wins.' }),
-  backends: z.array(backendAddress).min(1).meta({ description: 'Applications behind this route, over plain HTTP.' }),
+  backends: z.array(backendAddress).min(1).meta({ description: 'Applications behind this route: over plain HTTP, or with `tls: passthrough` over TCP.' }),
   balance: z.enum(['round_robin', 'least_conn']).default('round_robin').meta({ description: 'How a backend is chosen.' }),
   strip_prefix: z.boolean().default(false).meta({ description: 'Remove the route path before forwarding.' }),
 });
@@ -150,7 +155,10 @@ const virtualHost = z.strictObject({
   aliases: z.array(serverName).default([]).meta({ description: 'Further names of the same virtual host.' }),
   default: z.boolean().default(false).meta({ description: 'Serve this virtual host when no name matches; without a default, unknown names are refused.' }),
   certificates: z.array(certificate).default([]).meta({ description: 'One pair per key type; without any, `certificates_dir` is searched by name.' }),
-  tls: overrides(tls).meta({ description: 'TLS policy of this virtual host; keys left out take the values of the top-level `tls`.' }),
+  tls: orWord('passthrough', overrides(tls)).meta({
+    description:
+      'TLS policy of this virtual host; keys left out take the values of the top-level `tls`. `passthrough`: connections are carried to the backends unopened, and the application behind does its own TLS.',
+  }),
   ocsp: overrides(ocsp).meta({ description: 'OCSP settings of this virtual host; keys left out take the values of the top-level `ocsp`.' }),
   engine: z.enum(['native', 'http-proxy']).default('native').meta({ description: 'Forwarding engine.' }),
   backends: z
@@ -254,8 +262,11 @@ export type Limits = Parsed['limits'];
 export type Route = Parsed['virtualHosts'][number]['routes'][number];
 export type TrustedProxy = Parsed['trustedProxies'][number];
 
-/** A virtual host with every default filled in: `tls` and `ocsp` merged with the top level, `backends` turned into a route. */
-export type VirtualHost = Omit<Parsed['virtualHosts'][number], 'tls' | 'ocsp' | 'backends'> & { tls: TlsPolicy; ocsp: OcspPolicy };
+/**
+ * A virtual host with every default filled in: `tls` and `ocsp` merged with the top level, `backends` turned into a route.
+ * With `passthrough` there is one route, on `/`, and neither of the policies has a meaning.
+ */
+export type VirtualHost = Omit<Parsed['virtualHosts'][number], 'tls' | 'ocsp' | 'backends'> & { passthrough: boolean; tls: TlsPolicy; ocsp: OcspPolicy };
 
 /** The configuration in force: durations in milliseconds, sizes in bytes, absolute paths. Plain data: it can be sent to a worker. */
 export type Config = Omit<Parsed, 'virtualHosts'> & { file: string; virtualHosts: VirtualHost[] };

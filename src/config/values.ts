@@ -11,7 +11,7 @@ declare module 'zod' {
 /** Where a listener is bound. `fdName` is a socket handed over by the service manager (LISTEN_FDNAMES). */
 export type ListenAddress = { name: string } & ({ host: string; port: number } | { socketPath: string } | { fdName: string });
 
-/** Where a backend is reached over plain HTTP. */
+/** Where a backend is reached: over plain HTTP, or with whatever the client speaks (`tcp://`). */
 export type BackendAddress = { name: string } & ({ host: string; port: number } | { socketPath: string });
 
 /** How a value is written. */
@@ -172,11 +172,14 @@ export const listenAddress = notation(
 export const backendAddress = notation(
   {
     name: 'backend_address',
-    expected: 'http://HOST[:PORT] without a path, or unix:/PATH',
-    pattern: '^(http://(\\[[0-9a-fA-F:.]+\\]|[^:/?#@\\[\\]\\s]+)(:[0-9]{1,5})?/?|unix:/.+)$',
+    expected: 'http://HOST[:PORT] without a path, tcp://HOST:PORT, or unix:/PATH',
+    pattern: '^(http://(\\[[0-9a-fA-F:.]+\\]|[^:/?#@\\[\\]\\s]+)(:[0-9]{1,5})?/?|tcp://(\\[[0-9a-fA-F:.]+\\]|[^:/?#@\\[\\]\\s]+):[0-9]{1,5}|unix:/.+)$',
   },
   (text): BackendAddress | undefined => {
-    const authority = /^http:\/\/([^/?#@\s]+)\/?$/.exec(text)?.[1];
+    const authority = /^(?:http:\/\/([^/?#@\s]+)\/?|tcp:\/\/([^/?#@\s]+:\d+))$/
+      .exec(text)
+      ?.slice(1)
+      .find((part) => part !== undefined);
     const where = socketPath(text) ?? (authority === undefined ? undefined : hostAndPort(/:\d+$/.test(authority) ? authority : `${authority}:80`));
     return where && !('port' in where && where.port === 0) ? { name: text, ...where } : undefined;
   },
