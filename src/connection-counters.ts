@@ -6,6 +6,8 @@ export interface ConnectionCounters {
   accepted: number;
   /** Finished handshakes by protocol version, such as `TLSv1.3`. */
   handshakes: { full: Record<string, number>; resumed: Record<string, number> };
+  /** Connections that backends have, unopened (`tls: passthrough`). */
+  carried: number;
   /** Connections that did not get past their handshake, by the code of docs/errors.md. */
   refused: Record<string, number>;
   /** Those with `handshake_failed`, by the TLS library's reason, such as `no_shared_cipher`. */
@@ -26,6 +28,7 @@ export function noConnections(): ConnectionCounters {
   return {
     accepted: 0,
     handshakes: { full: {}, resumed: {} },
+    carried: 0,
     refused: {},
     failures: {},
     limitReached: 0,
@@ -48,6 +51,7 @@ function addKinds(total: Record<string, number>, more: Record<string, number>): 
 /** Adds what another worker has counted. */
 export function addConnections(total: ConnectionCounters, more: ConnectionCounters): void {
   total.accepted += more.accepted;
+  total.carried += more.carried;
   total.limitReached += more.limitReached;
   addKinds(total.handshakes.full, more.handshakes.full);
   addKinds(total.handshakes.resumed, more.handshakes.resumed);

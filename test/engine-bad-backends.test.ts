@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import * as net from 'node:net';
 import type { TestContext } from 'node:test';
-import { Worker } from 'node:worker_threads';
-import { RawBackend, answering, closedPort, messages, type RawConnection } from './support/backend.ts';
+import { RawBackend, answering, closedPort, messages, type RawConnection, unaccepting } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { both, startFront, type TestFront } from './support/front.ts';
 
@@ -113,23 +112,6 @@ both('a backend whose name does not resolve is a 502', async (t, engine) => {
   assert.equal((await front.ask(get())).status, 502);
   assert.equal((await front.logged('backend_unreachable')).facts['setting'], 'virtual_hosts[].routes[].backends');
 });
-
-/** A listener whose queue is full because nobody accepts: connecting to it takes for ever. */
-async function unaccepting(t: TestContext): Promise<string> {
-  const source = `
-    const { parentPort } = require('node:worker_threads');
-    const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
-      parentPort.postMessage(server.address().port);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
-    });`;
-  const worker = new Worker(source, { eval: true });
-  t.after(() => worker.terminate());
-  const port = await new Promise<number>((resolve) => worker.once('message', resolve));
-  const fillers = Array.from({ length: 8 }, () => net.connect(port, '127.0.0.1').on('error', () => {}));
-  t.after(() => fillers.forEach((socket) => socket.destroy()));
-  await Promise.any(fillers.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
-  return `http://127.0.0.1:${port}`;
-}
 
 both('a backend that does not accept is a 504 after connect, and another one is tried first', async (t, engine) => {
   const [full, good] = [await unaccepting(t), await answering().listen(t)];

@@ -15,6 +15,8 @@ export interface Status {
 export interface VirtualHostStatus {
   serverName: string;
   aliases: string[];
+  /** Where connections are carried unopened (`tls: passthrough`). */
+  passthrough?: string[];
   certificates: CertificateStatus[];
   problems: { severity: 'error' | 'warn'; code: string; message: string }[];
 }
@@ -76,8 +78,9 @@ export function statusText(status: Status, now: number): string {
     `listening on ${listeners.join(', ')}`,
     connectionsText(connections),
   ];
-  for (const { serverName, aliases, certificates, problems } of virtualHosts) {
+  for (const { serverName, aliases, passthrough, certificates, problems } of virtualHosts) {
     lines.push('', [serverName, ...aliases].join(' '));
+    if (passthrough) lines.push(`  passthrough to ${passthrough.join(', ')}`);
     for (const { file, keyType, notAfter, staple } of certificates) {
       const validity = now < notAfter ? `valid for ${span(notAfter - now)}` : `EXPIRED ${span(now - notAfter)} ago`;
       lines.push(`  ${keyType.padEnd(7)} ${validity}, ${staple === undefined ? 'no staple' : stapleText(staple, now)}  (${file})`);
@@ -88,12 +91,13 @@ export function statusText(status: Status, now: number): string {
   return lines.join('\n');
 }
 
-function connectionsText({ accepted, handshakes, refused, now }: ConnectionCounters): string {
+function connectionsText({ accepted, handshakes, carried, refused, now }: ConnectionCounters): string {
   const sum = (kinds: Record<string, number>): number => Object.values(kinds).reduce((a, b) => a + b, 0);
   const reasons = Object.entries(refused).toSorted(([, a], [, b]) => b - a);
   const most = reasons.slice(0, 3).map(([code, times]) => `${code} ${times}`);
   const why = most.length === 0 ? '' : ` (${[...most, ...(reasons.length > most.length ? ['…'] : [])].join(', ')})`;
-  return `${now.open} open of ${accepted} connections; handshakes: ${sum(handshakes.full)} full, ${sum(handshakes.resumed)} resumed, ${sum(refused)} refused${why}`;
+  const passed = carried === 0 ? '' : `, ${carried} passed through`;
+  return `${now.open} open of ${accepted} connections; handshakes: ${sum(handshakes.full)} full, ${sum(handshakes.resumed)} resumed, ${sum(refused)} refused${why}${passed}`;
 }
 
 function stapleText({ state, serving, validUntil, nextRefresh }: StapleStatus, now: number): string {

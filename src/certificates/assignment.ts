@@ -53,6 +53,7 @@ export function assign(config: Config, pairs: readonly Pair[], directoryProblems
   for (const error of directoryProblems) addError(undefined, error);
   for (const host of config.virtualHosts) {
     const { serverName } = host;
+    if (host.passthrough) continue;
     const names = [serverName, ...host.aliases];
     const warn = ({ code, message }: CertificateWarning, file: string) => add({ virtualHost: serverName, severity: 'warn', code, message, file });
     const isExplicit = host.certificates.length > 0;

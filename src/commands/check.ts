@@ -27,6 +27,7 @@ export async function check(file: string): Promise<{ lines: string[]; ok: boolea
   const lines = config.virtualHosts.flatMap((host) => {
     const certificates = store.identities(host.serverName);
     const names = [host.serverName, ...host.aliases].join(' ');
+    if (host.passthrough) return [names, ...host.routes.map(({ backends }) => `  passthrough to ${backends.map(({ name }) => name).join(', ')}`)];
     const lacks = problems.some(({ code, virtualHost }) => code === 'no_certificate' && virtualHost === host.serverName);
     return [lacks ? `${names}: no usable certificate` : names, ...certificates.map((certificate) => `  ${describe(certificate, host)}`)];
   });

@@ -4,23 +4,32 @@ import type { TunnelTraffic } from '../proxy/engine.ts';
 /**
  * Joins two connections until either ends: what had arrived is still delivered, then both are closed. A half-closed
  * WebSocket has nothing left to say, and an idle one is cut after `idle` ms. Resolves when both are closed.
+ * @param halfClosed for what may go on in one direction (TLS 1.3 may, RFC 8446, 6.1): the end of one side is passed on,
+ *   and the other may pause this many ms from then on
  */
-export function joinTunnel(client: Duplex, backend: Duplex, idle: number): Promise<TunnelTraffic> {
+export function joinTunnel(client: Duplex, backend: Duplex, idle: number, halfClosed?: number): Promise<TunnelTraffic> {
   const traffic: TunnelTraffic = { received: 0, sent: 0 };
   return new Promise((resolve) => {
     let open = 2;
     let movedAt = performance.now();
+    let patience = idle;
     const cut = (): void => {
       client.destroy();
       backend.destroy();
     };
     // Noting when something moved costs less than starting a timer anew with every frame.
     const check = (): void => {
-      const left = movedAt + idle - performance.now();
+      const left = movedAt + patience - performance.now();
       if (left > 0) timer = setTimeout(check, left);
       else cut();
     };
     let timer = setTimeout(check, idle);
+    const shorten = (ms: number): void => {
+      patience = ms;
+      movedAt = performance.now();
+      clearTimeout(timer);
+      timer = setTimeout(check, ms);
+    };
     const carry = (from: Duplex, to: Duplex, count: (bytes: number) => void): void => {
       from.on('data', (chunk: Buffer) => {
         movedAt = performance.now();
@@ -33,10 +42,10 @@ export function joinTunnel(client: Duplex, backend: Duplex, idle: number): Promi
       });
       from.on('end', () => to.end());
       from.on('error', cut);
-      // Once `to` has flushed its end, there is nobody left to talk to.
-      to.once('finish', cut);
+      // Once `to` has flushed its end, there is nobody left to talk to, or nobody who says more.
+      to.once('finish', () => (halfClosed === undefined ? cut() : shorten(halfClosed)));
       from.once('close', () => {
-        if (from.errored || !from.readableEnded) cut();
+        if (from.errored || !from.readableEnded || !from.writableFinished) cut();
         open -= 1;
         if (open > 0) return;
         clearTimeout(timer);

@@ -82,7 +82,8 @@ export class Handler {
     const { config, router } = served;
     if (connection.protocol === 'http') {
       const token = challengeToken(head.path);
-      if (token === undefined) return redirect(exchange, redirectLocation(router, head, served.httpsPort));
+      // Whose backends speak TLS answers challenges on https, where it has the certificate; validators follow (RFC 8555, 8.3).
+      if (token === undefined || router.find(head.host)?.virtualHost.passthrough) return redirect(exchange, redirectLocation(router, head, served.httpsPort));
       if (config.acmeChallengeDir !== undefined) return void answerChallenge(exchange, config.acmeChallengeDir, token);
     }
     const site = connection.protocol === 'https' ? router.chosen(connection.virtualHost, head.host) : siteOf(router, head);

@@ -23,14 +23,16 @@ export class Router {
 
   /** `upstreams` keeps what is known of backends that an earlier configuration also named. */
   constructor(config: Config, upstreams: Upstreams) {
-    const upstream = upstreams.replace(config.virtualHosts.flatMap(({ routes }) => routes.flatMap(({ backends }) => backends)));
+    // What is carried unopened is out of reach for requests, whatever their Host.
+    const routesOf = ({ passthrough, routes }: VirtualHost) => (passthrough ? [] : routes);
+    const upstream = upstreams.replace(config.virtualHosts.flatMap((virtualHost) => routesOf(virtualHost).flatMap(({ backends }) => backends)));
     this.#names = new ServerNames(
       config.virtualHosts.map((virtualHost) => ({
         names: [virtualHost.serverName, ...virtualHost.aliases],
         isDefault: virtualHost.default,
         value: {
           virtualHost,
-          routes: virtualHost.routes
+          routes: routesOf(virtualHost)
             .map(({ path, stripPrefix, backends, balance }) => ({ path, stripPrefix, pool: new UpstreamPool(backends.map(upstream), balance) }))
             .sort((a, b) => b.path.length - a.path.length),
         },
@@ -55,7 +57,7 @@ export class Router {
    */
   chosen(serverName: string | undefined, host: string | undefined): Site {
     const site = host === undefined ? serverName && this.named(serverName) : this.find(host);
-    if (!site || site.virtualHost.serverName !== serverName) {
+    if (!site || site.virtualHost.serverName !== serverName || site.virtualHost.passthrough) {
       throw new ProxyError('misdirected', `Host ${host ?? '(none)'} does not belong to the virtual host of the handshake`, { handshake: serverName });
     }
     return site;

@@ -6,7 +6,7 @@ import type { Status } from '../admin/status.ts';
 import { CertificateStore } from '../certificates/store.ts';
 import { FileWatcher } from '../certificates/watcher.ts';
 import { loadConfig } from '../config/load.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config, VirtualHost } from '../config/schema.ts';
 import type { createLog } from '../log.ts';
 import { Stapler } from '../ocsp/stapler.ts';
 import type { Snapshot } from '../snapshot.ts';
@@ -112,14 +112,16 @@ export class Supervisor {
     this.#workers.prepare(workerCount(config), sockets);
     await this.#readPolicies(config);
     await this.#store.load(config);
-    const certificates = new Map(config.virtualHosts.map(({ serverName }) => [serverName, this.#store.identities(serverName)]));
-    if (config.listen.some(({ protocol }) => protocol === 'https') && [...certificates.values()].every((own) => own.length === 0)) {
+    const opened = openedHosts(config);
+    const certificates = new Map(opened.map(({ serverName }) => [serverName, this.#store.identities(serverName)]));
+    const isServable = opened.length < config.virtualHosts.length || [...certificates.values()].some((own) => own.length > 0);
+    if (config.listen.some(({ protocol }) => protocol === 'https') && !isServable) {
       throw new StartError('no virtual host has a usable certificate; see the messages above');
     }
     await this.#stapler.open();
     await this.#tickets.open(config.stateDir, config.tls.ticketRotation);
     this.#stapler.keep = config.ocsp.keep;
-    this.#rollout.setVirtualHosts(config.virtualHosts);
+    this.#rollout.setVirtualHosts(opened);
     await this.#rollout.begin(certificates, config.ocsp.startupWait);
     warnOfLimits(config.limits, resources(workerCount(config)), this.#log);
     await this.#workers.start(workerCount(config), sockets, 0);
@@ -240,8 +242,9 @@ export class Supervisor {
     await this.#readPolicies(config);
     await this.#store.load(config);
     this.#config = config;
-    this.#rollout.setVirtualHosts(config.virtualHosts);
-    await Promise.all(config.virtualHosts.map(({ serverName }) => this.#rollout.propose(serverName, this.#store.identities(serverName))));
+    const opened = openedHosts(config);
+    this.#rollout.setVirtualHosts(opened);
+    await Promise.all(opened.map(({ serverName }) => this.#rollout.propose(serverName, this.#store.identities(serverName))));
   }
 
   #sayListening(sockets: readonly InheritedSocket[]): void {
@@ -289,6 +292,11 @@ export class Supervisor {
 
 function workerCount({ workers }: Config): number {
   return workers === 'auto' ? availableParallelism() : workers;
+}
+
+/** The virtual hosts whose TLS ends here. */
+function openedHosts({ virtualHosts }: Config): VirtualHost[] {
+  return virtualHosts.filter(({ passthrough }) => !passthrough);
 }
 
 function hosts({ virtualHosts }: Config): string {

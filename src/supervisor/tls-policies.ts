@@ -24,7 +24,8 @@ export async function readClientAuthorities(
   const authorities = new Map<string, string>();
   const problems: PolicyProblem[] = [];
   const tried = new Map<string, Fault[]>();
-  for (const { serverName: virtualHost, tls } of config.virtualHosts) {
+  for (const { serverName: virtualHost, tls, passthrough } of config.virtualHosts) {
+    if (passthrough) continue;
     const { ca: file, mode } = tls.clientAuth;
     if (file !== undefined && mode !== 'none' && !authorities.has(file)) {
       try {

@@ -17,9 +17,10 @@ interface Sources {
 export function virtualHostStatus({ config, store, stapler, rollout, policyProblems }: Sources): VirtualHostStatus[] {
   const staples = new Map(stapler.status().map((staple) => [staple.fingerprint, staple]));
   const problems = Map.groupBy([...store.problems(), ...policyProblems], ({ virtualHost }) => virtualHost);
-  return config.virtualHosts.map(({ serverName, aliases }) => ({
+  return config.virtualHosts.map(({ serverName, aliases, passthrough, routes }) => ({
     serverName,
     aliases,
+    ...(passthrough && { passthrough: routes.flatMap(({ backends }) => backends.map(({ name }) => name)) }),
     certificates: rollout.certificates(serverName).map(({ source, keyType, fingerprint, notAfter }) => ({
       file: source.certificate,
       keyType,

@@ -23,6 +23,19 @@ export interface SecureConnection {
   clientCertificate: ClientCertificateValues | undefined;
 }
 
+/** A connection for a virtual host with `tls: passthrough`: nothing of it has been answered. */
+export interface UnopenedConnection {
+  /** Paused. The first that can be read from it is the whole ClientHello, as it came. */
+  socket: Socket;
+  peer: Peer;
+  virtualHost: VirtualHost;
+  serverName: string | undefined;
+  /** A backend has it: the deadline (`timeouts.handshake`) is lifted. */
+  settled: () => void;
+  /** Tells the client, instead of that, that there will be no handshake; `code` is for the counters. */
+  refuse: (code: string) => void;
+}
+
 /** A context costs about 40 KB: enough for every busy site, bounded where there are ten thousand names. */
 const mostContexts = 2000;
 
@@ -68,6 +81,7 @@ export class TlsFront {
   readonly #mostContexts: number;
   readonly #staple: (fingerprint: string) => ServableStaple | undefined;
   readonly #onSecure: (connection: SecureConnection) => void;
+  readonly #onUnopened: (connection: UnopenedConnection) => void;
   #sites = new ServerNames<Site>([]);
   #byServerName = new Map<string, Site>();
   #clientAuthorities = new Map<string, string>();
@@ -81,6 +95,7 @@ export class TlsFront {
     counters: ConnectionCounters;
     staple: (fingerprint: string) => ServableStaple | undefined;
     onSecure: (connection: SecureConnection) => void;
+    onUnopened: (connection: UnopenedConnection) => void;
     mostContexts?: number;
   }) {
     this.#log = options.log;
@@ -88,6 +103,7 @@ export class TlsFront {
     this.#mostContexts = options.mostContexts ?? mostContexts;
     this.#staple = options.staple;
     this.#onSecure = options.onSecure;
+    this.#onUnopened = options.onUnopened;
   }
 
   /** Serves new connections from this snapshot; those already open go on. */
@@ -140,8 +156,15 @@ export class TlsFront {
       (result) => {
         try {
           if ('error' in result) throw result.error;
-          const { site, server } = this.#choose(result.value);
-          this.#pending.set(socket, { arrival, virtualHost: site.virtualHost, serverName: result.value.serverName });
+          const { serverName } = result.value;
+          const site = this.#siteFor(serverName);
+          const { virtualHost } = site;
+          if (virtualHost.passthrough) {
+            this.#passOn(arrival, virtualHost, serverName);
+            return;
+          }
+          const server = this.#serverFor(virtualHost, this.#identityFor(result.value, site));
+          this.#pending.set(socket, { arrival, virtualHost, serverName });
           server.emit('connection', socket);
         } catch (error) {
           this.#refuse(arrival, error);
@@ -150,15 +173,30 @@ export class TlsFront {
     );
   }
 
-  #choose(hello: ClientHello): { site: Site; server: Server } {
-    const site = this.#sites.find(hello.serverName);
-    if (!site) {
-      const asked = hello.serverName === undefined ? 'no server name' : `the unknown name ${hello.serverName}`;
-      throw new TlsAlert(Alert.unrecognizedName, 'unrecognized_name', `${asked} was asked for, and no virtual host is the default`);
-    }
-    const chosen = chooseIdentity(hello, site.identities, site.terms);
-    if (!chosen) throw new TlsAlert(Alert.handshakeFailure, 'no_certificate', `virtual host ${site.virtualHost.serverName} has no usable certificate`);
-    return { site, server: this.#serverFor(site.virtualHost, chosen.identity) };
+  #passOn(arrival: Arrival, virtualHost: VirtualHost, serverName: string | undefined): void {
+    const { socket, peer } = arrival;
+    const settled = (): void => {
+      this.#counters.carried += 1;
+      arrival.settled();
+    };
+    const refuse = (code: string): void => {
+      arrival.refused(code);
+      refuseWith(socket, new TlsAlert(Alert.internalError, code, '').record);
+    };
+    this.#onUnopened({ socket, peer, virtualHost, serverName, settled, refuse });
+  }
+
+  #siteFor(serverName: string | undefined): Site {
+    const site = this.#sites.find(serverName);
+    if (site) return site;
+    const asked = serverName === undefined ? 'no server name' : `the unknown name ${serverName}`;
+    throw new TlsAlert(Alert.unrecognizedName, 'unrecognized_name', `${asked} was asked for, and no virtual host is the default`);
+  }
+
+  #identityFor(hello: ClientHello, { virtualHost, identities, terms }: Site): Identity {
+    const chosen = chooseIdentity(hello, identities, terms);
+    if (!chosen) throw new TlsAlert(Alert.handshakeFailure, 'no_certificate', `virtual host ${virtualHost.serverName} has no usable certificate`);
+    return chosen.identity;
   }
 
   /**
@@ -257,10 +295,10 @@ export class TlsFront {
     const code = refusal instanceof TlsAlert || refusal instanceof PlainHttp ? refusal.code : 'tls_context';
     this.#log[code === 'tls_context' ? 'error' : 'debug'](`connection refused: ${refusal.message}`, { code, client: peer.address });
     arrival.refused(code);
-    socket.end(
+    refuseWith(
+      socket,
       refusal instanceof PlainHttp ? plainHttpAnswer : refusal instanceof TlsAlert ? refusal.record : new TlsAlert(Alert.internalError, code, '').record,
     );
-    socket.resume();
   }
 }
 
@@ -271,6 +309,12 @@ function refusedCertificate(reason: string): string {
 /** As `ClientHello.serverName`; the library has `false` for none. */
 function normalized(name: string | false | null): string | undefined {
   return name ? name.toLowerCase().replace(/\.$/, '') : undefined;
+}
+
+/** The client has until the deadline of its handshake to take the answer and to close. */
+function refuseWith(socket: Socket, answer: string | Buffer): void {
+  socket.end(answer);
+  socket.resume();
 }
 
 class PlainHttp extends Error {

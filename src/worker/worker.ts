@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type ConnectionCounters, noConnections } from '../connection-counters.ts';
 import type { Listen } from '../config/schema.ts';
 import { HttpFront } from '../engine/http-front.ts';
+import { Passthrough } from '../engine/passthrough.ts';
 import type { createLog } from '../log.ts';
 import type { ServableStaple, Snapshot, SnapshotUpdate } from '../snapshot.ts';
 import { Admission } from '../tls/admission.ts';
@@ -27,6 +28,7 @@ export class Worker {
   readonly #admission: Admission;
   readonly #tls: TlsFront;
   readonly #http: HttpFront;
+  readonly #passthrough: Passthrough;
   /** By file descriptor. */
   #listeners = new Map<number, Listener>();
   #snapshot: Snapshot;
@@ -38,6 +40,7 @@ export class Worker {
     this.#staples = new Map(snapshot.staples);
     this.#http = new HttpFront({ config: snapshot.config, log });
     this.#admission = new Admission({ counters: this.connections, limits: snapshot.limits, log });
+    this.#passthrough = new Passthrough({ config: snapshot.config, log });
     this.#tls = new TlsFront({
       log,
       counters: this.connections,
@@ -51,6 +54,8 @@ export class Worker {
           virtualHost: virtualHost.serverName,
           clientCertificate,
         }),
+      onUnopened: ({ peer, virtualHost, ...connection }) =>
+        void this.#passthrough.accept({ ...connection, clientAddress: peer.address, virtualHost: virtualHost.serverName }),
     });
     this.#tls.update(snapshot);
   }
@@ -107,6 +112,7 @@ export class Worker {
         this.#log.configure(update.snapshot.config.log);
         this.#admission.limits = update.snapshot.limits;
         this.#http.update(update.snapshot.config);
+        this.#passthrough.update(update.snapshot.config);
         this.#tls.update(update.snapshot);
         const now = clientRules(update.snapshot);
         this.#http.endOutdated(new Set([...before].filter(([name, rules]) => now.get(name) !== rules).map(([name]) => name)));
@@ -135,7 +141,8 @@ export class Worker {
     this.#http.announceEnd();
     const arrived = Promise.all(Array.from(this.#listeners.values(), (listener) => listener.close()));
     await Promise.race([arrived, delay(Math.min(graceMs, arrivalMs), undefined, { ref: false })]);
-    await this.#http.close(Math.max(0, graceMs - (performance.now() - began)), hasSuccessor);
+    const left = Math.max(0, graceMs - (performance.now() - began));
+    await Promise.all([this.#http.close(left, hasSuccessor), this.#passthrough.close(left)]);
   }
 
   /** After `close` with successors: these have ended too, and idle connections need not be waited for. */
@@ -147,6 +154,9 @@ export class Worker {
 /** Who may connect, by `server_name`: comparable texts. */
 function clientRules({ config, clientAuthorities }: Snapshot): Map<string, string> {
   return new Map(
-    config.virtualHosts.map(({ serverName, tls: { clientAuth } }) => [serverName, JSON.stringify([clientAuth, clientAuthorities.get(clientAuth.ca ?? '')])]),
+    config.virtualHosts.map(({ serverName, passthrough, tls: { clientAuth } }) => [
+      serverName,
+      JSON.stringify([passthrough, clientAuth, clientAuthorities.get(clientAuth.ca ?? '')]),
+    ]),
   );
 }

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import * as http from 'node:http';
 import * as net from 'node:net';
 import type { TestContext } from 'node:test';
+import { Worker } from 'node:worker_threads';
 
 /** A TCP backend that records what arrives, connection by connection, and answers as the script says. */
 export class RawBackend {
@@ -149,5 +150,22 @@ export async function closedPort(): Promise<string> {
   const { port } = server.address() as net.AddressInfo;
   server.close();
   await once(server, 'close');
+  return `http://127.0.0.1:${port}`;
+}
+
+/** A listener whose queue is full because nobody accepts: connecting to it takes for ever. */
+export async function unaccepting(t: TestContext): Promise<string> {
+  const source = `
+    const { parentPort } = require('node:worker_threads');
+    const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+      parentPort.postMessage(server.address().port);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+    });`;
+  const worker = new Worker(source, { eval: true });
+  t.after(() => worker.terminate());
+  const port = await new Promise<number>((resolve) => worker.once('message', resolve));
+  const fillers = Array.from({ length: 8 }, () => net.connect(port, '127.0.0.1').on('error', () => {}));
+  t.after(() => fillers.forEach((socket) => socket.destroy()));
+  await Promise.any(fillers.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
   return `http://127.0.0.1:${port}`;
 }

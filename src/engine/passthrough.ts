@@ -1,0 +1,157 @@
+import * as net from 'node:net';
+import type { Config, Timeouts } from '../config/schema.ts';
+import type { BackendAddress } from '../config/values.ts';
+import type { Log } from '../log.ts';
+import type { TunnelTraffic } from '../proxy/engine.ts';
+import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
+import { reached, unreachable, type Upstream, UpstreamPool, Upstreams } from '../proxy/upstream.ts';
+import { joinTunnel } from './tunnel.ts';
+
+/** A client's connection that nobody has answered yet, for a virtual host with `tls: passthrough`. */
+export interface UnopenedConnection {
+  /** Paused; the ClientHello is still to be read from it. */
+  socket: net.Socket;
+  clientAddress: string;
+  /** `server_name` of the virtual host. */
+  virtualHost: string;
+  /** The name that the client asked for. */
+  serverName: string | undefined;
+  /** To be called when a backend has the connection; until then it stands under a deadline. */
+  settled: () => void;
+  /** Tells the client that there is no backend. */
+  refuse: (code: string) => void;
+}
+
+/** Carries connections, byte for byte, to applications that do their own TLS. */
+export class Passthrough {
+  readonly #log: Log;
+  readonly #upstreams = new Upstreams();
+  /** By `server_name`. */
+  #pools = new Map<string, UpstreamPool>();
+  #config: Config;
+  readonly #clients = new Set<net.Socket>();
+  #emptied: (() => void) | undefined;
+
+  constructor({ config, log }: { config: Config; log: Log }) {
+    this.#log = log;
+    this.#config = config;
+    this.update(config);
+  }
+
+  /** Carries new connections as another configuration says; those that are open stay where they are. */
+  update(config: Config): void {
+    this.#config = config;
+    const routes = config.virtualHosts.flatMap(({ serverName, passthrough, routes }) =>
+      passthrough ? routes.map((route): [string, typeof route] => [serverName, route]) : [],
+    );
+    const upstream = this.#upstreams.replace(routes.flatMap(([, { backends }]) => backends));
+    this.#pools = new Map(routes.map(([name, { backends, balance }]) => [name, new UpstreamPool(backends.map(upstream), balance)]));
+  }
+
+  /** Connections that are open. */
+  get open(): number {
+    return this.#clients.size;
+  }
+
+  /** Takes over a connection; resolves when both sides of it are closed and accounted for. Never rejects. */
+  async accept(connection: UnopenedConnection): Promise<void> {
+    const { socket } = connection;
+    if (socket.destroyed) return;
+    this.#clients.add(socket);
+    await this.#carry(connection);
+    this.#clients.delete(socket);
+    if (this.#clients.size === 0) this.#emptied?.();
+  }
+
+  /** Lets open connections end by themselves, and cuts what is left after `graceMs`. */
+  async close(graceMs: number): Promise<void> {
+    if (this.#clients.size === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#emptied = resolve;
+    const timer = setTimeout(() => {
+      for (const socket of this.#clients) socket.destroy();
+    }, graceMs);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  async #carry(connection: UnopenedConnection): Promise<void> {
+    const { socket, clientAddress, virtualHost, serverName } = connection;
+    const { timeouts, log } = this.#config;
+    const started = performance.now();
+    const gone = new AbortController();
+    socket.once('close', () => gone.abort());
+    let traffic: TunnelTraffic = { received: 0, sent: 0 };
+    let upstream: Upstream | undefined;
+    try {
+      const found = await this.#connect(virtualHost, timeouts, gone.signal);
+      upstream = found.upstream;
+      connection.settled();
+      // Node would answer the end of one side with the end of the other.
+      socket.allowHalfOpen = true;
+      traffic = await joinTunnel(socket, found.backend, timeouts.tunnel, timeouts.keepAlive);
+      upstream.active -= 1;
+    } catch (error) {
+      const { code, message, facts } = error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message);
+      const level = code === 'client_gone' ? 'debug' : code === 'internal' ? 'error' : 'warn';
+      this.#log[level](message, { code, ...facts, virtual_host: virtualHost, client: clientAddress });
+      if (!socket.destroyed) connection.refuse(code);
+    }
+    if (!log.access) return;
+    const ms = Math.round(performance.now() - started);
+    const facts = { received: traffic.received, bytes: traffic.sent, ms, client: clientAddress, backend: upstream?.address.name };
+    this.#log.info(`passthrough ${serverName ?? '(no name)'}`, { ...facts, virtual_host: virtualHost });
+  }
+
+  /**
+   * A connection to the first backend that accepts one; it counts as active there.
+   * @throws ProxyError of the last attempt
+   */
+  async #connect(virtualHost: string, { connect }: Timeouts, signal: AbortSignal): Promise<{ backend: net.Socket; upstream: Upstream }> {
+    const pool = this.#pools.get(virtualHost);
+    const tried = new Set<Upstream>();
+    let failure = new ProxyError('internal', 'the virtual host has no backend');
+    for (;;) {
+      const upstream = pool?.choose(tried, Date.now());
+      if (!pool || !upstream) throw failure;
+      upstream.active += 1;
+      try {
+        const backend = await connectTo(upstream.address, connect, signal);
+        reached(upstream);
+        return { backend, upstream };
+      } catch (error) {
+        upstream.active -= 1;
+        if (!(error instanceof ProxyError) || error.code === 'client_gone') throw error;
+        failure = error;
+        unreachable(upstream, Date.now());
+        tried.add(upstream);
+        if (pool.size > tried.size) this.#log.warn(`${error.message}; trying the next one`, { code: error.code, ...error.facts });
+      }
+    }
+  }
+}
+
+/** @throws ProxyError backend_unreachable, backend_connect_timeout, client_gone */
+function connectTo(address: BackendAddress, timeout: number, signal: AbortSignal): Promise<net.Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<net.Socket>();
+  const where = 'socketPath' in address ? { path: address.socketPath } : { host: address.host, port: address.port };
+  const backend = net.connect({ ...where, allowHalfOpen: true, noDelay: true, keepAlive: true });
+  const fail = (code: ProxyErrorCode, message: string, setting?: string, cause?: string): void => {
+    backend.destroy();
+    reject(new ProxyError(code, message, { backend: address.name, setting, cause }));
+  };
+  const late = (): void => fail('backend_connect_timeout', 'the backend did not accept the connection in time', 'timeouts.connect');
+  const left = (): void => fail('client_gone', 'the client went away');
+  const timer = setTimeout(late, timeout);
+  const done = (): void => {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', left);
+  };
+  signal.addEventListener('abort', left);
+  backend.once('connect', () => resolve(backend));
+  backend.on('error', (error: NodeJS.ErrnoException) =>
+    fail('backend_unreachable', 'no connection to the backend', 'virtual_hosts[].backends', error.code ?? error.message),
+  );
+  if (signal.aborted) left();
+  return promise.finally(done);
+}
