@@ -250,6 +250,14 @@ test('tls: passthrough goes with backends over TCP, and with nothing that is abo
       ],
     ],
     [
+      'routes: [{ backends: [http://a], proxy_protocol: v2 }]',
+      ['5:54: virtual_hosts[0].routes[0].proxy_protocol: needs `tls: passthrough`; over HTTP, X-Forwarded-For names the client'],
+    ],
+    [
+      'tls: passthrough\nroutes: [{ backends: ["tcp://a:1"], proxy_protocol: true }]',
+      ['6:57: virtual_hosts[0].routes[0].proxy_protocol: must be one of v1, v2, not `true`'],
+    ],
+    [
       'tls: passthrough\nroutes: [{ path: /api/, backends: ["tcp://a:1"], strip_prefix: true }]',
       [
         '6:22: virtual_hosts[0].routes[0].path: cannot be used with `tls: passthrough`: the path of a request is encrypted',

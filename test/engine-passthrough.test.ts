@@ -29,7 +29,8 @@ async function start(t: TestContext, config: Config) {
     socket.on('error', () => socket.destroy());
     const accepted = {
       socket,
-      clientAddress: '192.0.2.7',
+      source: { address: '192.0.2.7', port: 5000 },
+      destination: { address: '198.51.100.1', port: 443 },
       virtualHost: 'a.test',
       serverName: 'a.test',
       settled: () => {},
@@ -85,6 +86,21 @@ test('the end of one side is passed on, and the other may still speak', limit, a
     ['passthrough a.test', 6, 41, '192.0.2.7', tcp(backend.url), 'a.test'],
     ['passthrough a.test', 7, 7, '192.0.2.7', tcp(backend.url), 'a.test'],
   ]);
+});
+
+test('the PROXY header comes before everything else, and once', limit, async (t) => {
+  const backend = await new RawBackend(() => {}).listen(t);
+  const route = { backends: [tcp(await closedPort()), tcp(backend.url)], proxy_protocol: 'v1' };
+  const { connect, log, finished } = await start(t, configOf({ routes: [route] }));
+  const client = await connect();
+  client.socket.end('hello');
+  const all = 'PROXY TCP4 192.0.2.7 198.51.100.1 5000 443\r\nhello';
+  await backend.until(([first]) => first?.ended === true);
+  assert.equal(backend.text, all);
+  backend.connections[0]?.socket.end();
+  await client.toEnd();
+  await finished[0];
+  assert.equal(log.of('info')[0]?.facts['received'], 5, 'what came from the client');
 });
 
 test('a reset of one side closes the other', limit, async (t) => {

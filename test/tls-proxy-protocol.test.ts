@@ -8,17 +8,16 @@ const v2 = (versionCommand: number, family: number, body: Buffer) =>
   Buffer.concat([signature, Buffer.of(versionCommand, family, body.length >> 8, body.length & 0xff), body]);
 const ipv4 = v2(0x21, 0x11, Buffer.of(192, 0, 2, 1, 10, 0, 0, 1, 0xdc, 0x04, 1, 0xbb));
 
+const from = (address: string, port: number, to: string, toPort: number) => ({ source: { address, port }, destination: { address: to, port: toPort } });
+
 const good: [what: string, header: Buffer, value: object | undefined][] = [
-  ['v1 TCP4', Buffer.from('PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n'), { address: '192.0.2.1', port: 56_324 }],
-  ['v1 TCP6', Buffer.from('PROXY TCP6 2001:db8::1 ::1 1 443\r\n'), { address: '2001:db8::1', port: 1 }],
+  ['v1 TCP4', Buffer.from('PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n'), from('192.0.2.1', 56_324, '10.0.0.1', 443)],
+  ['v1 TCP6', Buffer.from('PROXY TCP6 2001:0DB8:0::1 ::1 1 443\r\n'), from('2001:db8::1', 1, '::1', 443)],
+  ['v1 TCP6 for IPv4', Buffer.from('PROXY TCP6 ::ffff:192.0.2.1 ::FFFF:0a00:1 1 443\r\n'), from('192.0.2.1', 1, '10.0.0.1', 443)],
   ['v1 UNKNOWN', Buffer.from('PROXY UNKNOWN ffff::1 whatever\r\n'), undefined],
-  ['v2 TCP over IPv4', ipv4, { address: '192.0.2.1', port: 56_324 }],
-  [
-    'v2 TCP over IPv6',
-    v2(0x21, 0x21, Buffer.from('20010db8000000000000000000000001'.padEnd(64, '0') + '000101bb', 'hex')),
-    { address: '2001:db8:0:0:0:0:0:1', port: 1 },
-  ],
-  ['v2 with TLVs', v2(0x21, 0x11, Buffer.concat([ipv4.subarray(16), Buffer.of(4, 0, 1, 0)])), { address: '192.0.2.1', port: 56_324 }],
+  ['v2 TCP over IPv4', ipv4, from('192.0.2.1', 56_324, '10.0.0.1', 443)],
+  ['v2 TCP over IPv6', v2(0x21, 0x21, Buffer.from('20010db8000000000000000000000001'.padEnd(64, '0') + '000101bb', 'hex')), from('2001:db8::1', 1, '::', 443)],
+  ['v2 with TLVs', v2(0x21, 0x11, Buffer.concat([ipv4.subarray(16), Buffer.of(4, 0, 1, 0)])), from('192.0.2.1', 56_324, '10.0.0.1', 443)],
   ['v2 LOCAL', v2(0x20, 0, Buffer.alloc(0)), undefined],
   ['v2 unix', v2(0x21, 0x31, Buffer.alloc(216)), undefined],
 ];
@@ -34,6 +33,7 @@ const bad: [what: string, header: Buffer][] = [
   ['a TLS record', Buffer.of(22, 3, 1, 0, 5)],
   ['an address of the other family', Buffer.from('PROXY TCP4 ::1 ::1 1 2\r\n')],
   ['a port over 65535', Buffer.from('PROXY TCP4 192.0.2.1 10.0.0.1 65536 443\r\n')],
+  ['another port over 65535', Buffer.from('PROXY TCP4 192.0.2.1 10.0.0.1 1 65536\r\n')],
   ['two spaces', Buffer.from('PROXY  TCP4 192.0.2.1 10.0.0.1 1 443\r\n')],
   ['a line without end', Buffer.from(`PROXY TCP4 ${'1'.repeat(120)}`)],
   ['version 1 in the binary form', v2(0x11, 0x11, ipv4.subarray(16))],

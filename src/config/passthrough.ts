@@ -15,7 +15,10 @@ const unseen = {
 
 /** Settings that do not go with the way in which connections are carried: `tls: passthrough`, or over HTTP. */
 export function carried(host: Raw, path: Path, top: Raw): Finding[] {
-  if (!isPassthrough(host)) return backends(host, path, /^tcp:/, 'must be http://HOST[:PORT] or unix:/PATH: tcp: needs `tls: passthrough`');
+  if (!isPassthrough(host)) {
+    const tcp = backends(host, path, /^tcp:/, 'must be http://HOST[:PORT] or unix:/PATH: tcp: needs `tls: passthrough`');
+    return [...tcp, ...headers(host, path)];
+  }
   const cannot = (why: string, ...at: Path): Finding => ({ path: [...path, ...at], message: `cannot be used with \`tls: passthrough\`: ${why}` });
   const keys = Object.entries(unseen).flatMap(([key, why]) => (isGiven(host[key]) ? [cannot(why, key)] : []));
   const routes = list(host['routes']).flatMap((route, position) => {
@@ -45,4 +48,12 @@ function clientAuth(path: Path, top: Raw): Finding[] {
   if (mode !== 'request' && mode !== 'require') return [];
   const message = `\`passthrough\` cannot be used with the top-level tls.client_auth, \`${mode}\`, which only the application could obey: set client_auth for each of the other virtual hosts`;
   return [{ path: [...path, 'tls'], message }];
+}
+
+/** Over HTTP a connection to a backend carries requests of several clients. */
+function headers(host: Raw, path: Path): Finding[] {
+  return list(host['routes']).flatMap((route, position) => {
+    const at = [...path, 'routes', position, 'proxy_protocol'];
+    return isGiven(map(route)['proxy_protocol']) ? [{ path: at, message: 'needs `tls: passthrough`; over HTTP, X-Forwarded-For names the client' }] : [];
+  });
 }

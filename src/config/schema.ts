@@ -139,6 +139,10 @@ export const route = z.strictObject({
   path: routePath.prefault('/').meta({ description: 'Requests whose path is this or lies below it; the longest match wins.' }),
   backends: z.array(backendAddress).min(1).meta({ description: 'Applications behind this route: over plain HTTP, or with `tls: passthrough` over TCP.' }),
   balance: z.enum(['round_robin', 'least_conn']).default('round_robin').meta({ description: 'How a backend is chosen.' }),
+  proxy_protocol: z.enum(['v1', 'v2']).optional().meta({
+    description:
+      'Begin each connection to a backend with a PROXY protocol header that names the client, as HAProxy does with `send-proxy` and `send-proxy-v2`.',
+  }),
   strip_prefix: z.boolean().default(false).meta({ description: 'Remove the route path before forwarding.' }),
 });
 

@@ -4,6 +4,7 @@ import type { BackendAddress } from '../config/values.ts';
 import type { Log } from '../log.ts';
 import type { TunnelTraffic } from '../proxy/engine.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
+import { type Endpoint, proxyHeader, type ProxyProtocolVersion } from '../proxy/proxy-protocol.ts';
 import { reached, unreachable, type Upstream, UpstreamPool, Upstreams } from '../proxy/upstream.ts';
 import { joinTunnel } from './tunnel.ts';
 
@@ -11,7 +12,10 @@ import { joinTunnel } from './tunnel.ts';
 export interface UnopenedConnection {
   /** Paused; the ClientHello is still to be read from it. */
   socket: net.Socket;
-  clientAddress: string;
+  /** The client. */
+  source: Endpoint;
+  /** What it connected to. */
+  destination: Endpoint;
   /** `server_name` of the virtual host. */
   virtualHost: string;
   /** The name that the client asked for. */
@@ -22,12 +26,17 @@ export interface UnopenedConnection {
   refuse: (code: string) => void;
 }
 
+interface CarryingRoute {
+  pool: UpstreamPool;
+  proxyProtocol: ProxyProtocolVersion | undefined;
+}
+
 /** Carries connections, byte for byte, to applications that do their own TLS. */
 export class Passthrough {
   readonly #log: Log;
   readonly #upstreams = new Upstreams();
   /** By `server_name`. */
-  #pools = new Map<string, UpstreamPool>();
+  #routes = new Map<string, CarryingRoute>();
   #config: Config;
   readonly #clients = new Set<net.Socket>();
   #emptied: (() => void) | undefined;
@@ -45,7 +54,9 @@ export class Passthrough {
       passthrough ? routes.map((route): [string, typeof route] => [serverName, route]) : [],
     );
     const upstream = this.#upstreams.replace(routes.flatMap(([, { backends }]) => backends));
-    this.#pools = new Map(routes.map(([name, { backends, balance }]) => [name, new UpstreamPool(backends.map(upstream), balance)]));
+    this.#routes = new Map(
+      routes.map(([name, { backends, balance, proxyProtocol }]) => [name, { pool: new UpstreamPool(backends.map(upstream), balance), proxyProtocol }]),
+    );
   }
 
   /** Connections that are open. */
@@ -76,7 +87,8 @@ export class Passthrough {
   }
 
   async #carry(connection: UnopenedConnection): Promise<void> {
-    const { socket, clientAddress, virtualHost, serverName } = connection;
+    const { socket, source, destination, virtualHost, serverName } = connection;
+    const route = this.#routes.get(virtualHost);
     const { timeouts, log } = this.#config;
     const started = performance.now();
     const gone = new AbortController();
@@ -84,9 +96,10 @@ export class Passthrough {
     let traffic: TunnelTraffic = { received: 0, sent: 0 };
     let upstream: Upstream | undefined;
     try {
-      const found = await this.#connect(virtualHost, timeouts, gone.signal);
+      const found = await this.#connect(route?.pool, timeouts, gone.signal);
       upstream = found.upstream;
       connection.settled();
+      if (route?.proxyProtocol) found.backend.write(proxyHeader(route.proxyProtocol, { source, destination, authority: serverName }));
       // Node would answer the end of one side with the end of the other.
       socket.allowHalfOpen = true;
       traffic = await joinTunnel(socket, found.backend, timeouts.tunnel, timeouts.keepAlive);
@@ -94,12 +107,12 @@ export class Passthrough {
     } catch (error) {
       const { code, message, facts } = error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message);
       const level = code === 'client_gone' ? 'debug' : code === 'internal' ? 'error' : 'warn';
-      this.#log[level](message, { code, ...facts, virtual_host: virtualHost, client: clientAddress });
+      this.#log[level](message, { code, ...facts, virtual_host: virtualHost, client: source.address });
       if (!socket.destroyed) connection.refuse(code);
     }
     if (!log.access) return;
     const ms = Math.round(performance.now() - started);
-    const facts = { received: traffic.received, bytes: traffic.sent, ms, client: clientAddress, backend: upstream?.address.name };
+    const facts = { received: traffic.received, bytes: traffic.sent, ms, client: source.address, backend: upstream?.address.name };
     this.#log.info(`passthrough ${serverName ?? '(no name)'}`, { ...facts, virtual_host: virtualHost });
   }
 
@@ -107,8 +120,7 @@ export class Passthrough {
    * A connection to the first backend that accepts one; it counts as active there.
    * @throws ProxyError of the last attempt
    */
-  async #connect(virtualHost: string, { connect }: Timeouts, signal: AbortSignal): Promise<{ backend: net.Socket; upstream: Upstream }> {
-    const pool = this.#pools.get(virtualHost);
+  async #connect(pool: UpstreamPool | undefined, { connect }: Timeouts, signal: AbortSignal): Promise<{ backend: net.Socket; upstream: Upstream }> {
     const tried = new Set<Upstream>();
     let failure = new ProxyError('internal', 'the virtual host has no backend');
     for (;;) {

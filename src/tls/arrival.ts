@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { unmapped } from '../config/networks.ts';
 
-/** Who is at the other end of a connection; the address is empty for a unix socket. */
+/** One end of a connection; the address is empty for a unix socket. */
 export interface Peer {
   address: string;
   port: number;
@@ -27,6 +27,8 @@ export class Arrival {
   readonly socket: Socket;
   /** The client itself, once a PROXY header has named it. */
   peer: Peer;
+  /** What the client connected to, likewise. */
+  local: Peer;
   /** Whose other connections are counted with it, if any are. */
   client: string | undefined;
   readonly #deadline: NodeJS.Timeout;
@@ -38,6 +40,7 @@ export class Arrival {
   constructor(socket: Socket, timeout: number, observer: Observer) {
     this.socket = socket;
     this.peer = { address: unmapped(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
+    this.local = { address: unmapped(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
     this.#observer = observer;
     this.#deadline = setTimeout(() => this.drop('handshake_timeout'), timeout);
     // A reset before anyone else listens must not become an uncaught exception.

@@ -4,7 +4,7 @@ import type { Config, Listen } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { Admission } from './admission.ts';
 import type { Arrival } from './arrival.ts';
-import { type ProxiedPeer, readProxyHeader } from './proxy-protocol.ts';
+import { type ProxiedConnection, readProxyHeader } from './proxy-protocol.ts';
 import { readPrefix } from './read-prefix.ts';
 
 /** Both return 0 or an error number of libuv. */
@@ -96,7 +96,7 @@ export class Listener {
       this.#distrust(arrival, 'it is not in trusted_proxies');
       return;
     }
-    readPrefix<{ proxied: ProxiedPeer | undefined }>(
+    readPrefix<{ proxied: ProxiedConnection | undefined }>(
       socket,
       (bytes) => {
         const header = readProxyHeader(bytes);
@@ -107,7 +107,8 @@ export class Listener {
           this.#distrust(arrival, result.error instanceof Error ? result.error.message : 'malformed');
           return;
         }
-        arrival.peer = result.value.proxied ?? peer;
+        const { proxied } = result.value;
+        if (proxied) [arrival.peer, arrival.local] = [proxied.source, proxied.destination];
         this.#admit(arrival);
       },
     );

@@ -18,6 +18,8 @@ import { createSecureServer, ticketKeys } from './secure-server.ts';
 export interface SecureConnection {
   socket: TLSSocket;
   peer: Peer;
+  /** What the client connected to. */
+  local: Peer;
   virtualHost: VirtualHost;
   /** Where clients are asked for one. */
   clientCertificate: ClientCertificateValues | undefined;
@@ -28,6 +30,7 @@ export interface UnopenedConnection {
   /** Paused. The first that can be read from it is the whole ClientHello, as it came. */
   socket: Socket;
   peer: Peer;
+  local: Peer;
   virtualHost: VirtualHost;
   serverName: string | undefined;
   /** A backend has it: the deadline (`timeouts.handshake`) is lifted. */
@@ -174,7 +177,7 @@ export class TlsFront {
   }
 
   #passOn(arrival: Arrival, virtualHost: VirtualHost, serverName: string | undefined): void {
-    const { socket, peer } = arrival;
+    const { socket, peer, local } = arrival;
     const settled = (): void => {
       this.#counters.carried += 1;
       arrival.settled();
@@ -183,7 +186,7 @@ export class TlsFront {
       arrival.refused(code);
       refuseWith(socket, new TlsAlert(Alert.internalError, code, '').record);
     };
-    this.#onUnopened({ socket, peer, virtualHost, serverName, settled, refuse });
+    this.#onUnopened({ socket, peer, local, virtualHost, serverName, settled, refuse });
   }
 
   #siteFor(serverName: string | undefined): Site {
@@ -266,7 +269,7 @@ export class TlsFront {
     }
     count(this.#counters.handshakes[socket.isSessionReused() ? 'resumed' : 'full'], version);
     arrival.settled();
-    this.#onSecure({ socket, peer: arrival.peer, virtualHost, clientCertificate: client?.values });
+    this.#onSecure({ socket, peer: arrival.peer, local: arrival.local, virtualHost, clientCertificate: client?.values });
   }
 
   /** The TLS library has given up; without a reason of its own the client went away, and the end of its connection says so. */

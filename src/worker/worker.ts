@@ -45,17 +45,17 @@ export class Worker {
       log,
       counters: this.connections,
       staple: (fingerprint) => this.#staples.get(fingerprint),
-      onSecure: ({ socket, peer, virtualHost, clientCertificate }) =>
+      onSecure: ({ socket, peer, local, virtualHost, clientCertificate }) =>
         this.#http.accept(socket, {
           protocol: 'https',
           clientAddress: peer.address,
           clientPort: peer.port,
-          localPort: socket.localPort ?? 0,
+          localPort: local.port,
           virtualHost: virtualHost.serverName,
           clientCertificate,
         }),
-      onUnopened: ({ peer, virtualHost, ...connection }) =>
-        void this.#passthrough.accept({ ...connection, clientAddress: peer.address, virtualHost: virtualHost.serverName }),
+      onUnopened: ({ peer, local, virtualHost, ...connection }) =>
+        void this.#passthrough.accept({ ...connection, source: peer, destination: local, virtualHost: virtualHost.serverName }),
     });
     this.#tls.update(snapshot);
   }
@@ -89,13 +89,13 @@ export class Worker {
           this.#tls.accept(arrival);
           return;
         }
-        const { socket, peer } = arrival;
+        const { socket, peer, local } = arrival;
         arrival.settled();
         this.#http.accept(socket, {
           protocol: 'http',
           clientAddress: peer.address,
           clientPort: peer.port,
-          localPort: socket.localPort ?? 0,
+          localPort: local.port,
           virtualHost: undefined,
         });
       },
