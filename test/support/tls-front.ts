@@ -60,7 +60,14 @@ export async function startTlsFront(
   const log = recordedLog();
   const { staples } = first;
   const counters = noConnections();
-  const front = new TlsFront({ log, counters, staple: (fingerprint) => staples.get(fingerprint), onSecure, onUnopened: ({ refuse }) => refuse('backend_unreachable'), ...options });
+  const front = new TlsFront({
+    log,
+    counters,
+    staple: (fingerprint) => staples.get(fingerprint),
+    onSecure,
+    onUnopened: ({ refuse }) => refuse('backend_unreachable'),
+    ...options,
+  });
   front.update(first);
   const admission = new Admission({ counters, limits: first.limits, log });
   const listener = new Listener({
