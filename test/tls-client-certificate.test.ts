@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import test, { before, type TestContext } from 'node:test';
@@ -113,6 +114,21 @@ test('what is forwarded of a certificate', async (t) => {
   assert.deepEqual((await connect('TLSv1.3', clients[0])).values?.chain, '', 'issued by the root itself');
 });
 
+test('a certificate without a name says nothing of one, and ends no worker', needs('openssl'), async (t) => {
+  await using folder = await temporaryFolder();
+  const file = (name: string) => path.join(folder.path, name);
+  await writeFile(file('ca.pem'), root.pem);
+  await writeFile(file('ca.key'), root.keyPem);
+  await writeFile(file('extensions'), 'extendedKeyUsage=clientAuth\nsubjectAltName=critical,email:jo@example.org\n');
+  const pair = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', file('key')];
+  assert.equal((await execute('openssl', ['req', '-new', '-subj', '/', ...pair, '-out', file('csr')])).code, 0);
+  const signing = ['-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-CAcreateserial', '-extfile', file('extensions')];
+  const { stdout: chainPem } = await execute('openssl', ['x509', '-req', '-in', file('csr'), ...signing]);
+  const { connect } = await serve(t, { mode: 'require', forward: { 'X-Verify': 'verify', 'X-Subject': 'subject', 'X-Issuer': 'issuer' } });
+  const { values } = await connect('TLSv1.3', { chainPem, keyPem: await readFile(file('key'), 'utf8') });
+  assert.deepEqual(values, { verify: 'SUCCESS', subject: '', issuer: 'CN=Root' });
+});
+
 test('no certificate, and one that is not ours: nothing but the verdict', async (t) => {
   const forward = fields(everyValue.filter((value) => value !== 'chain'));
   const { connect } = await serve(t, { mode: 'request', forward });
@@ -204,6 +220,10 @@ test('the path is the shortest of those that hold', async () => {
   // The same authority, signed by the root as well: two ways up.
   const cross = await root.subordinate('Two', { key: { privateKey: two.key, publicKey: x509(two).publicKey } });
   assert.deepEqual(names([x509(two), x509(one), x509(cross)], [x509(root)]), ['CN=Two']);
+  // A key on a curve that nobody knows.
+  const der = Buffer.from(x509(two).raw);
+  der[der.indexOf(Buffer.from('2a8648ce3d030107', 'hex')) + 7] = 0x7f;
+  assert.deepEqual(names([new X509Certificate(der), x509(one), x509(two)], [x509(root)]), ['CN=Two', 'CN=One']);
   const impostor = await (await Authority.root('Root')).subordinate('Two');
   assert.equal(names([x509(impostor)], [x509(root)]), undefined, 'a name is not a signature');
 });

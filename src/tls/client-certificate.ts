@@ -7,10 +7,11 @@ import { certificatePath } from './certificate-path.ts';
  * A distinguished name as RFC 4514 writes it, and nginx and Apache forward it: last attribute first, everything that is
  * not printable ASCII as `\XX`.
  * @param name what X509Certificate makes of it: a line for each relative name, its attributes between ` + `, with the
- *   escapes of RFC 2253; a `+` inside a value is escaped, so that one between spaces is never a value's
+ *   escapes of RFC 2253; a `+` inside a value is escaped, so that one between spaces is never a value's. Undefined for an
+ *   empty name, which @types/node does not say.
  */
-export function distinguishedName(name: string): string {
-  const relative = name.split('\n').toReversed();
+export function distinguishedName(name: string | undefined): string {
+  const relative = (name ?? '').split('\n').toReversed();
   return relative.map((attributes) => ascii(attributes.split(' + ').toReversed().join('+'))).join(',');
 }
 
@@ -108,6 +109,14 @@ export class ClientVerifier {
 
   /** @param now ms since the epoch */
   verify(socket: TLSSocket, now: number): ClientCertificate {
+    try {
+      return this.#judge(socket, now);
+    } catch {
+      return this.#failed('FAILED:certificate cannot be read', 'certificate cannot be read'); // it must not end the worker
+    }
+  }
+
+  #judge(socket: TLSSocket, now: number): ClientCertificate {
     const certificate = socket.getPeerX509Certificate();
     const { depth, forward } = this.#clientAuth;
     if (!certificate) return this.#failed('NONE', 'no certificate');
