@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import test from 'node:test';
 import { RawBackend, httpBackend } from './support/backend.ts';
+import { Exchange } from '../src/proxy/exchange.ts';
 import { configOf } from './support/config.ts';
-import { startFront } from './support/front.ts';
+import { both, startFront } from './support/front.ts';
 
 const limit = { timeout: 10_000 };
 
@@ -52,3 +53,45 @@ test('slow clients get each their own bytes', limit, async (t) => {
     assert.equal((await client.answer()).body, letter.repeat(2_000_000));
   }
 });
+
+both('an error of ours in one exchange costs that exchange, not the process', async (t, engine) => {
+  const waiting = Promise.withResolvers<() => void>();
+  const { url } = await httpBackend(t, (req, res) => (req.url === '/slow' ? waiting.resolve(() => res.end('good')) : res.end('bad')));
+  const front = await startFront(t, configOf({ engine, backends: [url] }));
+  const slow = await front.connect();
+  slow.send(get('/slow'));
+  const answer = await waiting.promise;
+  const broken = t.mock.method(Exchange.prototype, 'received', () => {
+    broken.mock.restore();
+    throw new Error('a fault');
+  });
+  assert.doesNotMatch(await front.all(get('/bad')), /bad/);
+  const { level, message } = await front.logged('internal');
+  assert.deepEqual([level, message], ['error', 'internal error: a fault']);
+  answer();
+  assert.equal((await slow.answer()).body, 'good');
+});
+
+const POST = 'POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\n';
+
+for (const method of ['connected', 'answered', 'ended', 'clientGone', 'expire', 'body'] as const) {
+  both(`an error of ours in ${method} is contained`, async (t, engine) => {
+    const answering = method !== 'expire' && method !== 'clientGone';
+    const backend = await new RawBackend(({ socket, text }) => {
+      if (answering && text.endsWith('body')) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+    }).listen(t);
+    const front = await startFront(t, configOf({ engine, backends: [backend.url] }, { timeouts: { response_header: method === 'expire' ? '1ms' : '10s' } }));
+    const broken = t.mock.method(Exchange.prototype, method, () => {
+      throw new Error(method);
+    });
+    const client = await front.connect();
+    client.send(`${POST}body`);
+    if (method === 'clientGone') {
+      await backend.until(([first]) => first?.text.endsWith('body') === true);
+      client.socket.resetAndDestroy();
+    } else await client.toEnd();
+    assert.equal((await front.logged('internal')).message, `internal error: ${method}`);
+    broken.mock.restore();
+    await backend.until((connections) => connections.every(({ ended, socket }) => ended || socket.destroyed));
+  });
+}

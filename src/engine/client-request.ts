@@ -1,6 +1,7 @@
-import type { ClientRequest, IncomingMessage } from 'node:http';
+import type { ClientRequest, IncomingMessage, InformationEvent } from 'node:http';
 import type { Socket } from 'node:net';
 import type { BackendAddress } from '../config/values.ts';
+import { contained, tellLast } from '../proxy/contained.ts';
 import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
 import { fieldsFromRaw } from '../proxy/headers.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
@@ -27,15 +28,26 @@ export class ClientRequestStream implements BackendStream {
     this.#recipient = recipient;
     const late = (): void => this.#fail('backend_connect_timeout', 'the backend did not accept the connection in time', { setting: 'timeouts.connect' });
     this.#connectTimer = setTimeout(late, request.timeouts.connect);
-    outgoing.once('socket', (socket: Socket) => (socket.connecting ? socket.once('connect', () => this.#connect()) : this.#connect()));
-    outgoing.on('drain', () => this.#recipient?.drained());
-    outgoing.on('continue', () => this.#recipient?.informed(100, []));
-    outgoing.on('information', (info) => this.#recipient?.informed(info.statusCode, fieldsFromRaw(info.rawHeaders).filter(isSendable)));
-    outgoing.once('response', (response) => this.#answer(response));
-    outgoing.once('upgrade', (response: IncomingMessage, socket: Socket, head: Buffer) => this.#switch(response, socket, head));
-    outgoing.on('error', (error: NodeJS.ErrnoException) => this.#explain(error, onStale));
-    outgoing.once('close', () => clearTimeout(this.#connectTimer));
+    const on = contained(outgoing, this.#fault);
+    on('socket', (socket: Socket) => {
+      if (socket.connecting) contained(socket, this.#fault)('connect', () => this.#connect());
+      else this.#connect();
+    });
+    on('drain', () => this.#recipient?.drained());
+    on('continue', () => this.#recipient?.informed(100, []));
+    on('information', (info: InformationEvent) => this.#recipient?.informed(info.statusCode, fieldsFromRaw(info.rawHeaders).filter(isSendable)));
+    on('response', (response: IncomingMessage) => this.#answer(response));
+    on('upgrade', (response: IncomingMessage, socket: Socket, head: Buffer) => this.#switch(response, socket, head));
+    on('error', (error: NodeJS.ErrnoException) => this.#explain(error, onStale));
+    on('close', () => clearTimeout(this.#connectTimer));
   }
+
+  /** An error of ours: it ends this request. */
+  readonly #fault = (error: Error): void => {
+    const recipient = this.#recipient;
+    this.abort();
+    recipient?.fault(error);
+  };
 
   write(piece: Buffer): boolean {
     return this.#outgoing.write(piece);
@@ -84,7 +96,8 @@ export class ClientRequestStream implements BackendStream {
   #answer(response: IncomingMessage): void {
     this.#response = response;
     const recipient = this.#recipient;
-    response.on('error', (error: NodeJS.ErrnoException) => {
+    const on = contained(response, this.#fault);
+    on('error', (error: NodeJS.ErrnoException) => {
       this.#fail('backend_closed', 'the backend broke off its answer; the client was cut', { cause: error.code ?? error.message });
     });
     try {
@@ -92,15 +105,15 @@ export class ClientRequestStream implements BackendStream {
     } catch (error) {
       return this.#reject(error);
     }
-    response.on('data', (piece: Buffer) => {
+    on('data', (piece: Buffer) => {
       this.#recipient?.received(piece);
       this.#recipient?.flush();
     });
-    response.once('end', () => {
+    on('end', () => {
       const ending = this.#recipient;
       this.#recipient = undefined;
       if (!this.#outgoing.writableEnded) this.#outgoing.destroy();
-      ending?.ended(fieldsFromRaw(response.rawTrailers).filter(isSendable));
+      if (ending) tellLast(ending, () => ending.ended(fieldsFromRaw(response.rawTrailers).filter(isSendable)));
     });
     recipient?.flush();
   }
@@ -138,12 +151,12 @@ export class ClientRequestStream implements BackendStream {
 
   #reject(error: unknown): void {
     if (error instanceof ProxyError) this.#fail(error.code, error.message, error.facts);
-    else this.#fail('internal', (error as Error).message, {});
+    else this.#fault(error as Error);
   }
 
   #fail(code: ProxyErrorCode, message: string, facts: ProxyError['facts']): void {
     const recipient = this.#recipient;
     this.abort();
-    recipient?.failed(new ProxyError(code, message, { backend: this.#backend.name, ...facts }));
+    if (recipient) tellLast(recipient, () => recipient.failed(new ProxyError(code, message, { backend: this.#backend.name, ...facts })));
   }
 }

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Timeouts } from '../config/schema.ts';
 import type { ClientStream, Connection } from '../proxy/client-stream.ts';
+import { contained } from '../proxy/contained.ts';
 import type { Deadlines, Timed } from '../proxy/deadlines.ts';
 import type { AnswerHead } from '../proxy/engine.ts';
 import type { Exchange } from '../proxy/exchange.ts';
@@ -80,15 +81,16 @@ export class Http1Connection implements ClientStream, Timed {
     this.#writer = new MessageWriter(socket);
     this.deadline = performance.now() + host.timeouts.requestHeader;
     host.deadlines.watch(this);
-    socket.on('data', this.#onData);
-    socket.on('end', this.#onEnd);
-    socket.on('drain', () => this.#exchange?.clientDrained());
-    socket.on('error', () => socket.destroy());
-    socket.on('close', () => {
+    const on = contained(socket, (error) => this.fault(error));
+    on('data', (bytes: Buffer) => this.#read(bytes));
+    on('end', () => this.#peerEnded());
+    on('drain', () => this.#exchange?.clientDrained());
+    on('error', () => socket.destroy());
+    on('close', () => {
       host.deadlines.forget(this);
       if (this.#isTunnel) return;
-      this.#exchange?.clientGone();
       host.left(this);
+      this.#exchange?.clientGone();
     });
   }
 
@@ -116,6 +118,12 @@ export class Http1Connection implements ClientStream, Timed {
     this.#socket.destroy();
   }
 
+  /** An error of ours: it ends this connection and no other. */
+  fault(error: Error): void {
+    this.#exchange?.fault(error);
+    this.destroy();
+  }
+
   expire(): void {
     if (this.#exchange || this.#isLingering) return this.destroy();
     if (this.#input.length > 0) {
@@ -135,17 +143,18 @@ export class Http1Connection implements ClientStream, Timed {
 
   // Reading.
 
-  readonly #onData = (bytes: Buffer): void => {
-    if (this.#isLingering) return;
+  #read(bytes: Buffer): void {
+    if (this.#isLingering || this.#isTunnel) return;
     this.#input = this.#input.length === 0 ? bytes : Buffer.concat([this.#input, bytes]);
     this.#advance();
-  };
+  }
 
   /** RFC 9112, 9.6 leaves open what a client means by closing its side; to nginx, too, it has gone away. */
-  readonly #onEnd = (): void => {
+  #peerEnded(): void {
+    if (this.#isTunnel) return;
     if (this.#exchange && !this.#isLingering) this.destroy();
     else this.endSoon();
-  };
+  }
 
   #advance(): void {
     if (this.#isAdvancing) return;
@@ -216,11 +225,12 @@ export class Http1Connection implements ClientStream, Timed {
       });
       this.#input = taken === this.#input.length ? NOTHING : this.#input.subarray(taken);
     } catch (error) {
+      if (!(error instanceof ProxyError)) throw error;
       this.#input = NOTHING;
       this.#isLast = true;
       this.#body = undefined;
       if (exchange.isOver) return this.#settle();
-      exchange.refuse(error as ProxyError);
+      exchange.refuse(error);
       return;
     }
     if (body.done) {
@@ -288,8 +298,6 @@ export class Http1Connection implements ClientStream, Timed {
     if (socket.destroyed) return undefined;
     this.#isTunnel = true;
     socket.pause();
-    socket.off('data', this.#onData);
-    socket.off('end', this.#onEnd);
     if (this.#input.length > 0) socket.unshift(this.#input);
     this.#input = NOTHING;
     this.#writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${fieldLines(fields)}\r\n`, false);

@@ -1,5 +1,6 @@
 import * as net from 'node:net';
 import type { BackendAddress } from '../config/values.ts';
+import { contained, tellLast } from '../proxy/contained.ts';
 import type { Timed } from '../proxy/deadlines.ts';
 import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
@@ -43,6 +44,8 @@ export class UpstreamConnection implements BackendStream, Timed {
   #searched = 0;
   #recipient: Recipient | undefined;
   #request: BackendRequest | undefined;
+  /** Given away after a 101. */
+  #isTunnel = false;
   #isReused = false;
   /** The request is written to its end. */
   #isSent = false;
@@ -62,20 +65,21 @@ export class UpstreamConnection implements BackendStream, Timed {
     const onread = { buffer: () => this.#readBuffer(), callback: (length: number) => this.#onRead(length) };
     const where = 'socketPath' in backend ? { path: backend.socketPath } : { host: backend.host, port: backend.port };
     const socket = net.connect({ ...where, noDelay: true, ...(mayTunnel ? {} : { onread }) });
-    if (mayTunnel) socket.on('data', this.#onData);
     this.#socket = socket;
     this.#writer = new MessageWriter(socket);
-    socket.on('connect', () => {
+    const on = contained(socket, (error) => this.fault(error));
+    if (mayTunnel) on('data', (bytes: Buffer) => this.#read(bytes));
+    on('connect', () => {
       this.isConnected = true;
       this.deadline = Infinity;
       this.#recipient?.connected();
     });
-    socket.on('end', this.#onEnd);
-    socket.on('drain', () => {
+    on('end', () => this.#peerEnded());
+    on('drain', () => {
       if (!this.#isSent) this.#recipient?.drained();
     });
-    socket.on('error', (error: NodeJS.ErrnoException) => this.#fail(error.code ?? error.message));
-    socket.on('close', () => {
+    on('error', (error: NodeJS.ErrnoException) => this.#fail(error.code ?? error.message));
+    on('close', () => {
       this.#fail('closed');
       owner.closed(this);
     });
@@ -94,6 +98,13 @@ export class UpstreamConnection implements BackendStream, Timed {
     const expect = expectContinue ? 'Expect: 100-continue\r\n' : '';
     this.#writer.begin(`${method} ${target} HTTP/1.1\r\n${fields.lines}${expect}\r\n`, framing === 'chunked');
     if (this.#isSent || !this.isConnected) this.#writer.flush();
+  }
+
+  /** An error of ours: it ends this connection, and what it carries. */
+  fault(error: Error): void {
+    const recipient = this.#recipient;
+    this.abort();
+    recipient?.fault(error);
   }
 
   expire(): void {
@@ -146,13 +157,13 @@ export class UpstreamConnection implements BackendStream, Timed {
     const buffer = this.#reading!;
     const bytes = buffer.bytes.subarray(0, length);
     if (length <= SMALL) {
-      this.#onData(Buffer.from(bytes));
+      this.#read(Buffer.from(bytes));
       return true;
     }
     this.#reading = undefined;
     this.#lent = buffer;
     buffer.hold();
-    this.#onData(bytes);
+    this.#read(bytes);
     this.#lent = undefined;
     // The beginning of something must not be read over.
     if (this.#input.length > 0) this.#input = Buffer.from(this.#input);
@@ -160,7 +171,8 @@ export class UpstreamConnection implements BackendStream, Timed {
     return true;
   }
 
-  readonly #onData = (bytes: Buffer): void => {
+  #read(bytes: Buffer): void {
+    if (this.#isTunnel) return;
     const recipient = this.#recipient;
     // What a backend says without being asked could be taken for the answer to the next request.
     if (!recipient) return this.abort();
@@ -174,7 +186,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     } catch (error) {
       this.#reject(error);
     }
-  };
+  }
 
   /** @returns false when more bytes are needed */
   #readHead(recipient: Recipient): boolean {
@@ -230,7 +242,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     } else {
       this.abort();
     }
-    recipient.ended(trailers);
+    tellLast(recipient, () => recipient.ended(trailers));
   }
 
   #switch(recipient: Recipient, head: ResponseHead): void {
@@ -238,14 +250,14 @@ export class UpstreamConnection implements BackendStream, Timed {
     const socket = this.#socket;
     this.#recipient = undefined;
     socket.pause();
-    socket.off('data', this.#onData);
-    socket.off('end', this.#onEnd);
+    this.#isTunnel = true;
     if (this.#input.length > 0) socket.unshift(this.#input);
     this.#input = NOTHING;
     recipient.switched(head, (client, idle) => joinTunnel(client, socket, idle));
   }
 
-  readonly #onEnd = (): void => {
+  #peerEnded(): void {
+    if (this.#isTunnel) return;
     const recipient = this.#recipient;
     const body = this.#body;
     if (recipient && body?.endsWithConnection) {
@@ -255,7 +267,7 @@ export class UpstreamConnection implements BackendStream, Timed {
       this.#fail('closed');
       this.abort();
     }
-  };
+  }
 
   /** The connection is gone. */
   #fail(cause: string): void {
@@ -271,7 +283,7 @@ export class UpstreamConnection implements BackendStream, Timed {
 
   #reject(error: unknown): void {
     if (error instanceof ProxyError) this.#give(error.code, error.message, { ...error.facts });
-    else this.#give('internal', (error as Error).message, {});
+    else this.fault(error as Error);
   }
 
   #error(code: ProxyErrorCode, message: string, facts: ProxyError['facts'] = {}): ProxyError {
@@ -281,7 +293,7 @@ export class UpstreamConnection implements BackendStream, Timed {
   #give(code: ProxyErrorCode, message: string, facts: ProxyError['facts']): void {
     const recipient = this.#recipient;
     this.abort();
-    recipient?.failed(this.#error(code, message, facts));
+    if (recipient) tellLast(recipient, () => recipient.failed(this.#error(code, message, facts)));
   }
 }
 

@@ -4,6 +4,8 @@ export interface Timed {
   deadline: number;
   /** Called once after the deadline, which is Infinity then. */
   expire(): void;
+  /** `expire` has thrown. */
+  fault(error: Error): void;
 }
 
 const RESOLUTION = 100;
@@ -33,7 +35,11 @@ export class Deadlines {
     for (const timed of this.#watched) {
       if (timed.deadline > now) continue;
       timed.deadline = Infinity;
-      timed.expire();
+      try {
+        timed.expire();
+      } catch (error) {
+        timed.fault(error as Error);
+      }
     }
   }
 }

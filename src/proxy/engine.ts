@@ -54,6 +54,8 @@ export interface Recipient {
    * died before any byte of an answer.
    */
   failed(error: ProxyError): void;
+  /** An error of ours. */
+  fault(error: Error): void;
 }
 
 /** Bytes carried, seen from the proxy's front. */

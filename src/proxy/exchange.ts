@@ -71,6 +71,16 @@ export class Exchange implements Recipient, Timed {
     return this.#over;
   }
 
+  /** A fault of ours: it ends this exchange and no other. */
+  fault(error: Error): void {
+    this.#log.error(`internal error: ${error.message}`, { code: 'internal', at: error.stack?.split('\n')[1]?.trim(), request: this.#line.slice(0, 1024) });
+    if (this.#over) return;
+    this.#status ||= 500;
+    this.#backend?.abort();
+    this.#finish();
+    this.#client.cut();
+  }
+
   /** Sends the request to a backend of its route. */
   forward(forwarding: Forwarding): void {
     const { method, expectContinue } = forwarding.request;
