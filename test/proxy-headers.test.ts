@@ -52,6 +52,15 @@ test('Connection takes away what it lists, but never the framing or Host', () =>
   assert.deepEqual(names(responseFields(200, fields)), ['Content-Length', 'Host']);
 });
 
+test('only blanks and tabs are trimmed from the names in a list', () => {
+  const fields: Pair[] = [
+    ['Connection', 'a\t,\xa0b'],
+    ['A', '1'],
+    ['B', '2'],
+  ];
+  assert.deepEqual(names(requestFields(fields, false)), ['B']);
+});
+
 test('TE is reduced to trailers, and listed in Connection', () => {
   assert.deepEqual(requestFields([['TE', 'gzip;q=1, Trailers']], false), [
     ['Connection', 'keep-alive, TE'],

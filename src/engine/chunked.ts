@@ -139,6 +139,8 @@ export class ChunkedDecoder {
       return bytes.length;
     }
     this.#trailers = scanFields(section.toString('latin1', CRLF.length, end + CRLFCRLF.length), 0, this.#refuseFields);
+    // Forbidden there (RFC 9110, 6.5.1), and no other sender than a smuggler gains by it.
+    if (this.#trailers.some(({ key }) => key === 'content-length' || key === 'transfer-encoding')) throw this.#refuse('framing fields behind the last chunk');
     this.#part = 'done';
     return at + end + CRLFCRLF.length - before.length;
   }

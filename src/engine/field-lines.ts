@@ -1,4 +1,4 @@
-import { field, type Field } from '../proxy/headers.ts';
+import { field, trimmed, type Field } from '../proxy/headers.ts';
 import type { ProxyError } from '../proxy/proxy-error.ts';
 import { MAX_FIELDS } from '../proxy/request-head.ts';
 
@@ -26,20 +26,13 @@ export function scanFields(text: string, at: number, refuse: Refuse): Field[] {
     fields.push(field(text.slice(begin, colon), trimmed(text, colon + 1, next - 2)));
     begin = next;
   }
+  refuseDisguised(text, at, refuse);
   return fields;
 }
 
-/** OWS is blanks and tabs (RFC 9110, 5.6.3); `String.prototype.trim` also takes 0xA0, which is a part of many UTF-8 characters. */
-export function trimmed(text: string, start: number, end: number): string {
-  let first = start;
-  let behind = end;
-  while (first < behind && isBlank(text.charCodeAt(first))) first += 1;
-  while (first < behind && isBlank(text.charCodeAt(behind - 1))) behind -= 1;
-  return text.slice(first, behind);
-}
-
-function isBlank(code: number): boolean {
-  return code === 0x20 || code === 0x09;
+/** A tab beside a length or a coding is allowed (RFC 9110, 5.6.3), sent by nobody, and read differently: it hides `chunked` from some readers. */
+export function refuseDisguised(text: string, at: number, refuse: Refuse): void {
+  if (text.includes('\t', at) && /^(?:content-length|transfer-encoding):.*\t/im.test(text)) throw refuse('bad_field', 'a tab in a framing field');
 }
 
 /** How a line begins, without its value, which may be a secret. */

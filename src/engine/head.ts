@@ -21,14 +21,14 @@ const LINE_END = Buffer.from('\r\n');
 const EMPTY_LINE = Buffer.from('\r\n\r\n');
 
 // In these, and in those of field-lines, no two neighbouring repetitions match the same byte: failing takes linear time, too.
-const REQUEST_LINE = /[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e\x80-\xff]+ HTTP\/\d\.\d\r\n/y;
+const REQUEST_LINE = /[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP\/\d\.\d\r\n/y;
 /** The blank before an empty reason is often missing; no two readers disagree about that. */
 const STATUS_LINE = /HTTP\/1\.[01] \d{3}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n/y;
 const LENIENT_STATUS_LINE = /HTTP\/1\.[01] \d{3}(?: [^\n]*|\r)?\n/y;
 
 export interface ScannedRequest {
   method: string;
-  /** Byte for byte, as latin1. */
+  /** Byte for byte; visible ASCII. */
   target: string;
   version: '1.0' | '1.1';
   fields: Field[];

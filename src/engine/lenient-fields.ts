@@ -1,6 +1,6 @@
-import { field, type Field } from '../proxy/headers.ts';
+import { field, trimmed, type Field } from '../proxy/headers.ts';
 import { MAX_FIELDS } from '../proxy/request-head.ts';
-import { lineForLog, trimmed, type Refuse } from './field-lines.ts';
+import { lineForLog, refuseDisguised, type Refuse } from './field-lines.ts';
 
 const FIELD_LINE = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*$/;
 const FOLD = /^[\t ][\t\x20-\x7e\x80-\xff]*$/;
@@ -19,18 +19,19 @@ export function scanLenientFields(text: string, at: number, refuse: Refuse): Fie
     if (line === '') break;
     if (FIELD_LINE.test(line)) {
       const colon = line.indexOf(':');
-      open = { name: line.slice(0, colon), parts: [trimmed(line, colon + 1, line.length)] };
+      open = { name: line.slice(0, colon), parts: [trimmed(line, colon + 1)] };
       if (lines.push(open) > MAX_FIELDS) throw refuse('head_too_large', `more than ${MAX_FIELDS} fields`);
       continue;
     }
     const isFold = line.startsWith(' ') || line.startsWith('\t');
     if (mayFrame(line) || (isFold && open && mayFrame(open.name))) throw refuse('bad_field', `malformed line about framing ${lineForLog(line)}`);
-    if (isFold && FOLD.test(line)) open?.parts.push(trimmed(line, 0, line.length));
+    if (isFold && FOLD.test(line)) open?.parts.push(trimmed(line));
     else {
       if (isFold && open) lines.pop();
       open = undefined;
     }
   }
+  refuseDisguised(text, at, refuse);
   return lines.map(({ name, parts }) => field(name, parts.filter((part) => part !== '').join(' ')));
 }
 

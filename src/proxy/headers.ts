@@ -67,6 +67,19 @@ const NEVER_TRAILERS = new Set([
   ...'max-forwards proxy-authenticate range retry-after set-cookie vary'.split(' '),
 ]);
 
+/** OWS is blanks and tabs (RFC 9110, 5.6.3); `String.prototype.trim` also takes 0xA0, which is a part of many UTF-8 characters. */
+export function trimmed(text: string, start = 0, end = text.length): string {
+  let first = start;
+  let behind = end;
+  while (first < behind && isBlank(text.charCodeAt(first))) first += 1;
+  while (first < behind && isBlank(text.charCodeAt(behind - 1))) behind -= 1;
+  return text.slice(first, behind);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}
+
 /** Node's flat list → fields. */
 export function fieldsFromRaw(raw: readonly string[]): Field[] {
   const fields: Field[] = [];
@@ -98,7 +111,7 @@ export function tokensOf(fields: readonly Field[], key: string): readonly string
   return values
     .join(',')
     .split(',')
-    .map((token) => token.trim().toLowerCase())
+    .map((token) => trimmed(token).toLowerCase())
     .filter((token) => token !== '');
 }
 
@@ -134,8 +147,8 @@ export function requestFields(fields: readonly Field[], upgrade: boolean): Field
 /** The backend's fields as the client gets them; the front frames the body itself, so Transfer-Encoding goes. */
 export function responseFields(status: number, fields: readonly Field[]): Field[] {
   const kept = endToEnd(fields, false);
-  // RFC 9110, 8.6: no Content-Length in a 204.
-  return status === 204 ? kept.filter(({ key }) => key !== 'content-length') : kept;
+  // RFC 9110, 8.6: no Content-Length in a 204 or an interim answer.
+  return status === 204 || status < 200 ? kept.filter(({ key }) => key !== 'content-length') : kept;
 }
 
 /** The fields behind a chunked body that may be passed on to a client with these request fields. */
