@@ -163,6 +163,30 @@ test('ciphers and groups of a virtual host take the place of the profile’s', n
   assert.match(await group('own', 'P-256'), /HANDSHAKE_FAILURE/);
 });
 
+test('the groups of a virtual host are those that openssl, gnutls-cli and curl can agree on', needs('openssl', 'curl', 'gnutls-cli'), async () => {
+  const { port, site } = served;
+  const at = ['-p', String(port), '127.0.0.1', '--sni-hostname=own.test', '--verify-hostname=own.test', `--x509cafile=${site.ca}`];
+  const agreed: Record<string, (group: string) => Promise<boolean>> = {
+    openssl: async (group) => {
+      const args = ['s_client', '-connect', `127.0.0.1:${port}`, '-servername', 'own.test', '-groups', group];
+      return (await execute('openssl', args)).stdout.includes('Server Temp Key');
+    },
+    gnutls: async (group) => {
+      const name = { X25519: 'X25519', 'P-521': 'SECP521R1' }[group] ?? 'SECP256R1';
+      return (await execute('gnutls-cli', [...at, `--priority=NORMAL:-GROUP-ALL:+GROUP-${name}`])).stdout.includes('Handshake was completed');
+    },
+    curl: async (group) => {
+      const args = ['-s', '--noproxy', '*', '--cacert', site.ca, '--resolve', `own.test:${port}:127.0.0.1`, '--curves', group, `https://own.test:${port}/`];
+      return (await execute('curl', args)).stdout === 'ok';
+    },
+  };
+  for (const [client, agrees] of Object.entries(agreed)) {
+    const groups = [];
+    for (const group of ['X25519', 'P-521', 'P-256']) if (await agrees(group)) groups.push(group);
+    assert.deepEqual(groups, ['X25519', 'P-521'], client);
+  }
+});
+
 test('ALPN: the order of the setting counts, nothing in common is refused, an empty list answers nothing', needs('openssl', 'curl', 'gnutls-cli'), async () => {
   const offered = async (name: string, protocols: string) => {
     const { alpn, alert } = await openssl({ name, version: '1.3', suites: ['TLS_AES_128_GCM_SHA256'] }, '-alpn', protocols);
