@@ -31,6 +31,8 @@ virtual_hosts:
 - A key that Staplegate does not know is an error: a misspelt setting never passes as its default.
 - \`staplegate check --config FILE\` reports everything that is wrong, as \`FILE:LINE:COLUMN: KEY: what it must be\`, and changes nothing.
 - A running Staplegate reads the file again when it changes, and on SIGHUP. A file with errors is refused as a whole, and the configuration in force stays.
+- Addresses in \`listen\` come and go with it. 127.0.0.1:443 can become 0.0.0.0:443, and the reverse, without a connection refused: the new socket listens
+  before the old one is closed, and who waits in the queue of that is served first.
 - \`tls\` and \`ocsp\` at the top level hold for every virtual host. A virtual host overrides them key by key.
 - The file is YAML 1.2: booleans are \`true\` and \`false\` (\`yes\` and \`on\` are text). Put a value in quotes when it begins with \`*\`, \`[\` or another
   character that YAML uses: \`"*.example.org"\`, \`"[::]:443"\`.

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import type { Listen } from '../src/config/schema.ts';
 import { activatedSockets, Sockets } from '../src/supervisor/sockets.ts';
-import { httpBackend } from './support/backend.ts';
+import { closedPort, httpBackend } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { getOnce } from './support/load.ts';
 import { Site } from './support/site.ts';
@@ -135,6 +135,81 @@ test('[::] and 0.0.0.0 stand side by side on one port', limit, async (t) => {
   for (const { fd } of both) await accepting(t, fd);
   assert.equal(await greeting({ port, host: '127.0.0.1' }), 'hello');
   assert.equal(await greeting({ port, host: '::1' }), 'hello');
+});
+
+const portOf = (where: string): number => Number(where.split(':').at(-1));
+
+test('an address that contains another takes its place and gives it back, with nobody turned away', limit, async (t) => {
+  for (const [one, all, other] of [
+    ['127.0.0.1', '0.0.0.0', '127.0.0.2'],
+    ['[::1]', '[::]', undefined],
+  ] as const) {
+    const own = sockets(t);
+    const port = portOf(await closedPort());
+    const first = await own.open(listens(`${one}:${port}`));
+    const narrow = await accepting(t, first[0]!.fd);
+    const meet = (host: string) => greeting({ port, host: host.replaceAll(/[[\]]/g, '') });
+
+    const wide = await own.open(listens(`${all}:${port}`));
+    assert.deepEqual(
+      wide.map(({ where }) => where),
+      [`${all}:${port}`, `${all}:${port}`],
+    );
+    assert.ok(
+      wide.some(({ fd }) => fd === first[0]!.fd),
+      'who waits in the queue of the first is served',
+    );
+    const everywhere = await accepting(t, wide.find(({ fd }) => fd !== first[0]!.fd)!.fd);
+    own.release(wide);
+    assert.equal(await meet(one), 'hello');
+    if (other) assert.equal(await meet(other), 'hello');
+
+    const back = await own.open(listens(`${one}:${port}`));
+    assert.deepEqual(
+      back.map(({ fd }) => fd),
+      [first[0]!.fd],
+    );
+    everywhere.close();
+    own.release(back, true);
+    assert.equal(await meet(one), 'hello');
+    if (other) await assert.rejects(meet(other), { code: 'ECONNREFUSED' });
+    narrow.close();
+  }
+});
+
+test('an address and one that contains it may both be given: the narrower one has its own connections', limit, async (t) => {
+  const own = sockets(t);
+  const [narrow] = await own.open(listens('127.0.0.1:0'));
+  const port = portOf(narrow!.where);
+  const both = await own.open(listens('127.0.0.1:0', `0.0.0.0:${port}`));
+  assert.equal(both.length, 2);
+  for (const [n, { fd }] of both.entries()) {
+    const server = net.createServer((socket) => socket.end(n === 0 ? 'narrow' : 'wide')).listen({ fd });
+    await once(server, 'listening');
+    t.after(() => server.close());
+  }
+  assert.equal(await greeting({ port, host: '127.0.0.1' }), 'narrow');
+  assert.equal(await greeting({ port, host: '127.0.0.2' }), 'wide');
+});
+
+test('no second program shares a port, not even one that has bound it before the first listens', limit, async (t) => {
+  const [one, two] = [sockets(t), sockets(t)];
+  const [first] = await one.open(listens('127.0.0.1:0'));
+  const address = `127.0.0.1:${portOf(first!.where)}`;
+  await two.open(listens(address));
+  two.assertStillFree();
+  await accepting(t, first!.fd);
+  assert.throws(() => two.assertStillFree(), { code: 'listen_failed', message: new RegExp(`^cannot listen on ${address}: EADDRINUSE`) });
+  for (const overlapping of [address, `0.0.0.0:${portOf(first!.where)}`])
+    await assert.rejects(sockets(t).open(listens(overlapping)), { message: /EADDRINUSE/ });
+});
+
+test('one address in two spellings is refused with both', limit, async (t) => {
+  const own = sockets(t);
+  const { port } = (await otherProgram(t, { port: 0, host: '127.0.0.1' })).address() as net.AddressInfo;
+  await assert.rejects(own.open(listens(`127.0.0.1:${port - 1}`, `localhost:${port - 1}`)), {
+    message: `cannot listen on localhost:${port - 1}: it is the same address as 127.0.0.1:${port - 1}; see listen[].address`,
+  });
 });
 
 test('a unix socket is for its owner and group; it goes when it is released', limit, async (t) => {

@@ -92,6 +92,7 @@ export class Http1Connection implements ClientStream, Timed {
       host.left(this);
       this.#exchange?.clientGone();
     });
+    socket.resume(); // it is paused when a PROXY header was read before
   }
 
   /** Between two requests. */

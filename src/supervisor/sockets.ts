@@ -22,8 +22,30 @@ interface BoundHandle {
 type CreateServerHandle = (address: string, port: number, addressType: 4 | 6 | -1, fd?: undefined, flags?: number) => BoundHandle | number;
 const { _createServerHandle: createServerHandle } = net as unknown as { _createServerHandle: CreateServerHandle };
 
-/** libuv's UV_TCP_IPV6ONLY. */
-const ipv6Only = 1;
+/** libuv's UV_TCP_IPV6ONLY and UV_TCP_REUSEPORT. */
+const flag = { ipv6Only: 1, reusePort: 2 };
+
+/** Where a socket is bound, with names resolved. */
+type Place = TcpPlace | { socketPath: string } | { fdName: string };
+
+interface TcpPlace {
+  host: string;
+  port: number;
+  family: 4 | 6;
+}
+
+function isWildcard({ host }: TcpPlace): boolean {
+  return host === '0.0.0.0' || host === '::';
+}
+
+function overlap(a: TcpPlace, b: TcpPlace): boolean {
+  return a.family === b.family && a.port === b.port && (a.host === b.host || isWildcard(a) || isWildcard(b));
+}
+
+/** Whether connections to `b` belong to whoever listens on `a`, when nobody listens on `b`. */
+function covers(a: Place, b: Place): boolean {
+  return 'port' in a && 'port' in b && isWildcard(a) && overlap(a, b);
+}
 
 export class ListenError extends Error {
   override name = 'ListenError';
@@ -42,38 +64,53 @@ function listenError(name: string, errno: number): ListenError {
   return new ListenError(`cannot listen on ${name}: ${word}: ${remedies[word] ?? 'see listen[].address'}`);
 }
 
-async function bind({ address }: Listen): Promise<BoundHandle> {
-  if ('fdName' in address) throw new ListenError(`${address.name} is not among the sockets passed by the service manager (LISTEN_FDNAMES)`);
-  let handle: BoundHandle | number;
-  if ('socketPath' in address) {
-    // libuv would report a missing folder as EACCES.
-    if (!(await stat(path.dirname(address.socketPath)).catch(() => undefined))) throw listenError(address.name, -constants.errno.ENOENT);
-    await removeStaleSocket(address.socketPath, address.name);
-    handle = createServerHandle(address.socketPath, -1, -1);
-    if (typeof handle !== 'number') await chmod(address.socketPath, 0o660);
-  } else {
-    const resolved = await lookup(address.host).catch(() => undefined);
-    if (!resolved) throw new ListenError(`cannot listen on ${address.name}: the name has no address; see listen[].address`);
-    // [::]:443 and 0.0.0.0:443 stand side by side, as in nginx (ipv6only=on).
-    handle =
-      resolved.family === 6
-        ? createServerHandle(resolved.address, address.port, 6, undefined, ipv6Only)
-        : createServerHandle(resolved.address, address.port, 4);
-  }
-  if (typeof handle === 'number') throw listenError(address.name, handle);
+async function locate({ address }: Listen): Promise<Place> {
+  if (!('port' in address)) return address;
+  const resolved = await lookup(address.host).catch(() => undefined);
+  if (!resolved) throw new ListenError(`cannot listen on ${address.name}: the name has no address; see listen[].address`);
+  return { host: resolved.address, port: address.port, family: resolved.family === 6 ? 6 : 4 };
+}
+
+function checked(handle: BoundHandle | number, name: string): BoundHandle {
+  if (typeof handle === 'number') throw listenError(name, handle);
   // libuv reports an address in use only when asked for the name or at listen().
   const errno = handle.getsockname?.({}) ?? 0;
   if (errno === 0) return handle;
   handle.close();
-  throw listenError(address.name, errno);
+  throw listenError(name, errno);
 }
 
-/** The address with the port that the system chose where the configuration says 0. */
-function boundTo(handle: BoundHandle, { address }: Listen): string {
-  if (!('port' in address) || address.port !== 0) return address.name;
+/** @throws ListenError when somebody listens there */
+function assertFree({ host, port, family }: TcpPlace, name: string): void {
+  if (port !== 0) checked(createServerHandle(host, port, family, undefined, family === 6 ? flag.ipv6Only : 0), name).close();
+}
+
+async function bind(place: Place, name: string): Promise<BoundHandle> {
+  if ('fdName' in place) throw new ListenError(`${name} is not among the sockets passed by the service manager (LISTEN_FDNAMES)`);
+  if ('port' in place) {
+    // [::]:443 and 0.0.0.0:443 stand side by side, as in nginx (ipv6only=on).
+    const flags = flag.reusePort | (place.family === 6 ? flag.ipv6Only : 0);
+    return checked(createServerHandle(place.host, place.port, place.family, undefined, flags), name);
+  }
+  // libuv would report a missing folder as EACCES.
+  if (!(await stat(path.dirname(place.socketPath)).catch(() => undefined))) throw listenError(name, -constants.errno.ENOENT);
+  await removeStaleSocket(place.socketPath, name);
+  const handle = checked(createServerHandle(place.socketPath, -1, -1), name);
+  await chmod(place.socketPath, 0o660);
+  return handle;
+}
+
+/** The place with the port that the system chose where the configuration says 0. */
+function withPort(place: Place, handle: BoundHandle): Place {
+  if (!('port' in place) || place.port !== 0) return place;
   const bound: { port?: number } = {};
   handle.getsockname?.(bound);
-  return address.name.replace(/0$/, String(bound.port));
+  return { ...place, port: bound.port ?? 0 };
+}
+
+/** The address in words, with its real port. */
+function inWords({ address }: Listen, place: Place): string {
+  return 'port' in address && 'port' in place && address.port === 0 ? address.name.replace(/0$/, String(place.port)) : address.name;
 }
 
 /** A socket file outlives the process that made it: one that nobody answers on is removed, anything else is left alone. */
@@ -111,70 +148,106 @@ export function activatedSockets(environment: NodeJS.ProcessEnv, pid: number): M
   );
 }
 
-/** One for each entry: its address, which is given once, except for port 0, which is another port each time. */
-function keys(listens: readonly Listen[]): string[] {
-  const times = new Map<string, number>();
-  return listens.map(({ address: { name } }) => {
-    const before = times.get(name) ?? 0;
-    times.set(name, before + 1);
-    return `${name} ${before}`;
-  });
+interface Bound {
+  /** With the real port. */
+  place: Place;
+  /** Keeping the handle keeps the descriptor open. */
+  handle: BoundHandle;
 }
 
+/** Names a place among those of one configuration. Port 0 is another port each time. */
+function keyOf(place: Place, taken: ReadonlyMap<string, Listen>): string {
+  if (!('port' in place)) return JSON.stringify(place);
+  const key = `${place.host} ${place.port}`;
+  if (place.port !== 0) return key;
+  return `${key} ${[...taken.keys()].filter((other) => other.startsWith(`${key} `)).length}`;
+}
+
+/**
+ * SO_REUSEPORT lets two of our own sockets listen where one address contains the other, so that 127.0.0.1:443 can become
+ * 0.0.0.0:443, or the reverse, without a moment when nobody listens. It would also let a second program of the same user
+ * share a port and its traffic, so before one is bound, a socket without it has to find the address free.
+ */
 export class Sockets {
   readonly #activated: Map<string, number[]>;
-  /** By `keys`. Keeping the handle keeps the descriptor open. */
-  readonly #bound = new Map<string, BoundHandle>();
+  /** By `keyOf`. */
+  readonly #bound = new Map<string, Bound>();
+  /** Every place that was ever bound: workers may still be emptying a queue that is not in `#bound` any more. */
+  readonly #known = new Map<string, TcpPlace>();
 
   constructor(activated: Map<string, number[]>) {
     this.#activated = activated;
   }
 
   /**
-   * Makes sure that every address is bound. Those no longer named are closed by `release` once no worker accepts on them.
+   * Makes sure that every address is bound. What is no longer needed is closed by `release` once no worker accepts on it.
    * @throws ListenError, with everything as it was
    */
   async open(listens: readonly Listen[]): Promise<InheritedSocket[]> {
     const added: string[] = [];
     const sockets: InheritedSocket[] = [];
+    const named = new Map<string, Listen>();
     try {
-      const own = keys(listens);
-      for (const [i, listen] of listens.entries()) {
-        const key = own[i]!;
+      for (const listen of listens) {
         const activated = 'fdName' in listen.address ? this.#activated.get(listen.address.fdName) : undefined;
         if (activated) {
           sockets.push(...activated.map((fd) => ({ listen, fd, where: listen.address.name })));
           continue;
         }
+        const place = await locate(listen);
+        const { name } = listen.address;
+        const key = keyOf(place, named);
+        const twin = named.get(key);
+        if (twin) throw new ListenError(`cannot listen on ${name}: it is the same address as ${twin.address.name}; see listen[].address`);
+        named.set(key, listen);
         let bound = this.#bound.get(key);
         if (bound === undefined) {
-          bound = await bind(listen);
+          if ('port' in place && ![...this.#known.values()].some((other) => overlap(place, other))) assertFree(place, name);
+          const handle = await bind(place, name);
+          bound = { place: withPort(place, handle), handle };
           this.#bound.set(key, bound);
+          if ('port' in bound.place) this.#known.set(key, bound.place);
           added.push(key);
         }
-        sockets.push({ listen, fd: bound.fd, where: boundTo(bound, listen) });
+        sockets.push({ listen, fd: bound.handle.fd, where: inWords(listen, bound.place) });
       }
-      return sockets;
     } catch (error) {
       this.#close(added);
       throw error;
     }
+    return [...sockets, ...this.#covered(named)];
   }
 
   /**
-   * Lets go of what is bound but not in `listens`: closes it, unless a worker in this process has the descriptor and
+   * To be asked before the first of the sockets listens, long after `open`.
+   * @throws ListenError when another program has begun to listen on one of the addresses meanwhile
+   */
+  assertStillFree(): void {
+    for (const { place } of this.#bound.values()) if ('port' in place) assertFree(place, `${place.host}:${place.port}`);
+  }
+
+  /**
+   * Lets go of what is bound but not among `kept`: closes it, unless a worker in this process has the descriptor and
    * closes it itself. Closing it twice could hit whatever has got its number by then.
    */
-  release(listens: readonly Listen[], workerCloses = false): void {
-    const kept = new Set(keys(listens));
-    const gone = [...this.#bound.keys()].filter((key) => !kept.has(key));
+  release(kept: readonly InheritedSocket[], workerCloses = false): void {
+    const fds = new Set(kept.map(({ fd }) => fd));
+    const gone = [...this.#bound].filter(([, { handle }]) => !fds.has(handle.fd)).map(([key]) => key);
     if (!workerCloses) this.#close(gone);
     for (const key of gone) this.#bound.delete(key);
   }
 
+  /** Sockets of addresses that are not named any more but contained in one that is: closing them would reset who waits there. */
+  #covered(named: ReadonlyMap<string, Listen>): InheritedSocket[] {
+    return [...this.#bound].flatMap(([key, { place, handle }]) => {
+      const owner = named.has(key) ? undefined : [...named].find(([other]) => covers(this.#bound.get(other)!.place, place));
+      return owner === undefined ? [] : [{ listen: owner[1], fd: handle.fd, where: inWords(owner[1], this.#bound.get(owner[0])!.place) }];
+    });
+  }
+
   #close(keys: readonly string[]): void {
     for (const key of keys) {
-      this.#bound.get(key)?.close();
+      this.#bound.get(key)?.handle.close();
       this.#bound.delete(key);
     }
   }

@@ -47,6 +47,8 @@ export class Supervisor {
   #clientAuthorities = new Map<string, string>();
   #policyProblems: PolicyProblem[] = [];
   #control: { close(): Promise<void> } | undefined;
+  /** What workers accept on. */
+  #inherited: readonly InheritedSocket[] = [];
   #listeners: string[] = [];
   readonly #startedAt = Date.now();
   #loadedAt = Date.now();
@@ -109,6 +111,7 @@ export class Supervisor {
 
   async #start(config: Config): Promise<void> {
     const sockets = await this.#sockets.open(config.listen);
+    this.#inherited = sockets;
     this.#workers.prepare(workerCount(config), sockets);
     await this.#readPolicies(config);
     await this.#store.load(config);
@@ -124,6 +127,7 @@ export class Supervisor {
     this.#rollout.setVirtualHosts(opened);
     await this.#rollout.begin(certificates, config.ocsp.startupWait);
     warnOfLimits(config.limits, resources(workerCount(config)), this.#log);
+    this.#sockets.assertStillFree();
     await this.#workers.start(workerCount(config), sockets, 0);
     this.#sayListening(sockets);
     await this.#serveControl();
@@ -216,11 +220,12 @@ export class Supervisor {
       else this.#workers.send({ type: 'snapshot', snapshot: this.#snapshot() });
     } catch (error) {
       if (this.#isClosing) throw error;
-      this.#sockets.release(old.listen, isOneProcess);
+      this.#sockets.release(this.#inherited, isOneProcess);
       if (this.#config !== old) await this.#load(old);
       throw error;
     }
-    this.#sockets.release(config.listen, isOneProcess);
+    this.#inherited = sockets;
+    this.#sockets.release(sockets, isOneProcess);
     if (others) this.#sayListening(sockets);
     this.#log.configure(config.log);
     warnOfLimits(config.limits, resources(workerCount(config)), this.#log);
@@ -248,7 +253,7 @@ export class Supervisor {
   }
 
   #sayListening(sockets: readonly InheritedSocket[]): void {
-    this.#listeners = sockets.map(({ listen, where }) => `${where} (${listen.protocol})`);
+    this.#listeners = [...new Set(sockets.map(({ listen, where }) => `${where} (${listen.protocol})`))];
     for (const listener of this.#listeners) this.#log.info(`listening on ${listener}`);
   }
 

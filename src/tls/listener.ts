@@ -1,4 +1,5 @@
 import * as net from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
 import { networkMatcher } from '../config/networks.ts';
 import type { Config, Listen } from '../config/schema.ts';
 import type { Log } from '../log.ts';
@@ -6,6 +7,9 @@ import type { Admission } from './admission.ts';
 import type { Arrival } from './arrival.ts';
 import { type ProxiedConnection, readProxyHeader } from './proxy-protocol.ts';
 import { readPrefix } from './read-prefix.ts';
+
+/** How long, in milliseconds, a socket that is about to be closed is still accepted on. */
+const longestQueue = 200;
 
 /** Both return 0 or an error number of libuv. */
 interface ListeningHandle {
@@ -25,6 +29,7 @@ export class Listener {
   readonly #onConnection: (arrival: Arrival) => void;
   /** Connections that have been accepted and have not arrived. */
   #arriving = 0;
+  #accepted = 0;
   #isClosed = false;
   readonly #empty = Promise.withResolvers<void>();
 
@@ -45,8 +50,8 @@ export class Listener {
     try {
       await listening.promise;
     } catch (error) {
-      // 0.0.0.0:443 and 127.0.0.1:443 can both be bound, but only one of them can listen.
-      const inUse = (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? ': another program, or another entry of listen, has the port' : '';
+      // 0.0.0.0:443 can be bound while another program has only bound 127.0.0.1:443; the first to listen wins.
+      const inUse = (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? ': another program has the port' : '';
       throw new Error(`cannot listen on ${this.listen.address.name}: ${(error as NodeJS.ErrnoException).code}${inUse}`, { cause: error });
     }
     this.#server.off('error', listening.reject);
@@ -71,12 +76,24 @@ export class Listener {
     return (this.#server as net.Server & { _handle?: ListeningHandle })._handle;
   }
 
-  /** Stops accepting at once; resolves when no connection that was accepted before is still on its way. */
+  /** Stops accepting; resolves when no connection that was accepted before is still on its way. */
   async close(): Promise<void> {
     this.#admission.remove(this);
+    await this.#emptyQueue();
     this.#server.close();
     this.#isClosed = true;
     if (this.#arriving > 0) await this.#empty.promise;
+  }
+
+  /** Accepts who waits in the kernel's queue: when the last descriptor of a socket is closed, they would be reset. */
+  async #emptyQueue(): Promise<void> {
+    const latest = performance.now() + longestQueue;
+    // A turn of the event loop accepts one; the first two may have begun before the last one came.
+    for (let quiet = 0; quiet < 2 && performance.now() < latest;) {
+      const before = this.#accepted;
+      await turn();
+      quiet = this.#accepted === before ? quiet + 1 : 0;
+    }
   }
 
   readonly #onArrived = (): void => {
@@ -85,6 +102,7 @@ export class Listener {
   };
 
   #accept(socket: net.Socket): void {
+    this.#accepted += 1;
     this.#arriving += 1;
     const arrival = this.#admission.enter(socket, this.#config().timeouts.handshake, this.#onArrived);
     if (!this.listen.proxyProtocol) {
