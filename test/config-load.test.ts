@@ -49,6 +49,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
       requestHeader: 20_000,
       requestBody: 60_000,
       keepAlive: 60_000,
+      queue: 30_000,
       connect: 5_000,
       responseHeader: 60_000,
       responseBody: 60_000,
@@ -68,7 +69,15 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
       tls,
       ocsp,
       engine: 'native',
-      routes: [{ path: '/', backends: [{ name: 'http://127.0.0.1:8080', host: '127.0.0.1', port: 8080 }], balance: 'round_robin', stripPrefix: false }],
+      routes: [
+        {
+          path: '/',
+          backends: [{ name: 'http://127.0.0.1:8080', host: '127.0.0.1', port: 8080 }],
+          balance: 'round_robin',
+          maxQueue: 1000,
+          stripPrefix: false,
+        },
+      ],
     },
   ]);
 });

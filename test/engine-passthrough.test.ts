@@ -103,6 +103,38 @@ test('the PROXY header comes before everything else, and once', limit, async (t)
   assert.equal(log.of('info')[0]?.facts['received'], 5, 'what came from the client');
 });
 
+test('a backend has no more connections at a time than it may; some of the others wait', limit, async (t) => {
+  const backend = await echoing().listen(t);
+  const route = { backends: [tcp(backend.url)], max_connections: 1, max_queue: 1 };
+  const { connect, log, finished } = await start(t, configOf({ routes: [route] }));
+  const [first, second, third] = [await connect(), await connect(), await connect()];
+  first.send('first');
+  await first.until(() => first.text === 'first');
+  second.send('second');
+  while (finished.length < 2) await new Promise(setImmediate);
+  third.send('third');
+  assert.equal(await third.toEnd(), 'refused');
+  assert.equal(log.of('warn')[0]?.facts['code'], 'backend_busy');
+  first.socket.end();
+  await second.until(() => second.text === 'second');
+  second.socket.end();
+  await Promise.all(finished);
+  assert.equal(backend.text, 'firstsecond');
+});
+
+test('who waits too long for a backend is refused', limit, async (t) => {
+  const backend = await echoing().listen(t);
+  const { connect, log } = await start(t, configOf({ routes: [{ backends: [tcp(backend.url)], max_connections: 1 }] }, { timeouts: { queue: '50ms' } }));
+  const [first, second] = [await connect(), await connect()];
+  first.send('first');
+  await first.until(() => first.text === 'first');
+  second.send('second');
+  assert.equal(await second.toEnd(), 'refused');
+  assert.equal(log.of('warn')[0]?.facts['code'], 'queue_timeout');
+  first.socket.end();
+  await first.toEnd();
+});
+
 test('a reset of one side closes the other', limit, async (t) => {
   const backend = await new RawBackend(() => {}).listen(t);
   const { connect, passthrough, finished } = await start(t, configOf({ backends: [tcp(backend.url)] }));

@@ -14,6 +14,7 @@ import {
   numberOrAuto,
   path,
   proxyUrl,
+  queueLength,
   responder,
   rotation,
   routePath,
@@ -143,6 +144,13 @@ export const route = z.strictObject({
     description:
       'Begin each connection to a backend with a PROXY protocol header that names the client, as HAProxy does with `send-proxy` and `send-proxy-v2`.',
   }),
+  max_connections: number.optional().meta({
+    description:
+      'Exchanges that one worker has with each of the backends at the same time, WebSockets among them; further requests wait. Not set, there is no limit.',
+  }),
+  max_queue: queueLength
+    .prefault(1000)
+    .meta({ description: 'Requests of this route that may wait in one worker; further ones are answered with 503. 0: none waits.' }),
   strip_prefix: z.boolean().default(false).meta({ description: 'Remove the route path before forwarding.' }),
 });
 
@@ -184,6 +192,7 @@ const timeouts = z.strictObject({
   request_header: deadline.prefault('20s').meta({ description: 'A client must finish sending a request head within this time.' }),
   request_body: deadline.prefault('1m').meta({ description: 'Longest pause between two pieces of a request body.' }),
   keep_alive: deadline.prefault('1m').meta({ description: 'How long an idle client connection is kept.' }),
+  queue: deadline.prefault('30s').meta({ description: 'How long a request may wait for a backend that has `max_connections`; then it is answered with 503.' }),
   connect: deadline.prefault('5s').meta({ description: 'A backend must accept the connection within this time.' }),
   response_header: deadline.prefault('1m').meta({ description: 'A backend must begin its answer within this time.' }),
   response_body: deadline.prefault('1m').meta({ description: 'Longest pause between two pieces of a response body, on either side.' }),

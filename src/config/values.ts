@@ -219,6 +219,10 @@ export const depth = notation({ name: 'depth', expected: 'a whole number from 0 
   /^\d{1,3}$/.test(text) && Number(text) <= 100 ? Number(text) : undefined,
 );
 
+export const queueLength = notation({ name: 'queue_length', expected: 'a whole number from 0 to 99999', pattern: '^[0-9]{1,5}$', numeric: true }, (text) =>
+  /^\d{1,5}$/.test(text) ? Number(text) : undefined,
+);
+
 /** A key exchange group by OpenSSL's name; whether it exists is the library's to say. */
 export const groupName = notation({ name: 'group', expected: 'a group such as X25519MLKEM768, X25519 or P-256', pattern: '^[A-Za-z0-9-]{1,40}$' }, (text) =>
   /^[A-Za-z0-9-]{1,40}$/.test(text) ? text : undefined,

@@ -113,7 +113,8 @@ export class ClientRequestStream implements BackendStream {
       const ending = this.#recipient;
       this.#recipient = undefined;
       if (!this.#outgoing.writableEnded) this.#outgoing.destroy();
-      if (ending) tellLast(ending, () => ending.ended(fieldsFromRaw(response.rawTrailers).filter(isSendable)));
+      // Node keeps the connection from the next tick on; whoever has waited for this one to end shall find it.
+      if (ending) process.nextTick(() => tellLast(ending, () => ending.ended(fieldsFromRaw(response.rawTrailers).filter(isSendable))));
     });
     recipient?.flush();
   }

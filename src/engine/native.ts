@@ -3,6 +3,9 @@ import type { Deadlines } from '../proxy/deadlines.ts';
 import type { BackendRequest, BackendStream, Engine, Recipient } from '../proxy/engine.ts';
 import { UpstreamConnection, type UpstreamOwner } from './upstream-connection.ts';
 
+/** Idle connections to one backend. */
+const MAX_IDLE = 256;
+
 /** Carries requests over connections of its own, and keeps these for the next ones. */
 export class NativeEngine implements Engine {
   readonly #deadlines: Deadlines;
@@ -18,7 +21,7 @@ export class NativeEngine implements Engine {
       pool = new ConnectionPool(backend, this.#deadlines, () => this.#pools.delete(backend.name));
       this.#pools.set(backend.name, pool);
     }
-    const connection = pool.take(request.upgrade);
+    const connection = pool.take(request);
     connection.send(request, recipient);
     return connection;
   }
@@ -43,18 +46,21 @@ class ConnectionPool implements UpstreamOwner {
     this.#onEmpty = onEmpty;
   }
 
-  /** @param mayTunnel a connection of its own, for a request that may end in a tunnel */
-  take(mayTunnel: boolean): UpstreamConnection {
-    const kept = mayTunnel ? undefined : this.#idle.pop();
+  /** A kept connection, or a new one; always a new one for a request that may end in a tunnel. */
+  take({ upgrade, route }: BackendRequest): UpstreamConnection {
+    const kept = upgrade ? undefined : this.#idle.pop();
     if (kept) return kept;
-    const connection = new UpstreamConnection(this.#backend, this, mayTunnel);
+    const connection = new UpstreamConnection(this.#backend, this, upgrade);
     this.#all.add(connection);
     this.#deadlines.watch(connection);
+    // An application with a process for each connection has none for one more.
+    if (this.#all.size > (route.maxConnections ?? Infinity)) this.#idle[0]?.abort();
     return connection;
   }
 
   released(connection: UpstreamConnection): void {
     this.#idle.push(connection);
+    if (this.#idle.length > MAX_IDLE) this.#idle[0]?.abort();
   }
 
   closed(connection: UpstreamConnection): void {

@@ -5,7 +5,7 @@ import type { Log } from '../log.ts';
 import type { TunnelTraffic } from '../proxy/engine.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
 import { type Endpoint, proxyHeader, type ProxyProtocolVersion } from '../proxy/proxy-protocol.ts';
-import { reached, unreachable, type Upstream, UpstreamPool, Upstreams } from '../proxy/upstream.ts';
+import { type Upstream, UpstreamPool, Upstreams, waitedInVain } from '../proxy/upstream.ts';
 import { joinTunnel } from './tunnel.ts';
 
 /** A client's connection that nobody has answered yet, for a virtual host with `tls: passthrough`. */
@@ -55,7 +55,7 @@ export class Passthrough {
     );
     const upstream = this.#upstreams.replace(routes.flatMap(([, { backends }]) => backends));
     this.#routes = new Map(
-      routes.map(([name, { backends, balance, proxyProtocol }]) => [name, { pool: new UpstreamPool(backends.map(upstream), balance), proxyProtocol }]),
+      routes.map(([name, route]) => [name, { pool: new UpstreamPool(route.backends.map(upstream), route), proxyProtocol: route.proxyProtocol }]),
     );
   }
 
@@ -103,7 +103,7 @@ export class Passthrough {
       // Node would answer the end of one side with the end of the other.
       socket.allowHalfOpen = true;
       traffic = await joinTunnel(socket, found.backend, timeouts.tunnel, timeouts.keepAlive);
-      upstream.active -= 1;
+      upstream.release();
     } catch (error) {
       const { code, message, facts } = error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message);
       const level = code === 'client_gone' ? 'debug' : code === 'internal' ? 'error' : 'warn';
@@ -120,27 +120,48 @@ export class Passthrough {
    * A connection to the first backend that accepts one; it counts as active there.
    * @throws ProxyError of the last attempt
    */
-  async #connect(pool: UpstreamPool | undefined, { connect }: Timeouts, signal: AbortSignal): Promise<{ backend: net.Socket; upstream: Upstream }> {
+  async #connect(pool: UpstreamPool | undefined, timeouts: Timeouts, signal: AbortSignal): Promise<{ backend: net.Socket; upstream: Upstream }> {
+    if (!pool) throw new ProxyError('internal', 'the virtual host has no backend');
     const tried = new Set<Upstream>();
-    let failure = new ProxyError('internal', 'the virtual host has no backend');
     for (;;) {
-      const upstream = pool?.choose(tried, Date.now());
-      if (!pool || !upstream) throw failure;
-      upstream.active += 1;
+      const upstream = await placeAt(pool, tried.size > 0 ? tried : undefined, timeouts.queue, signal);
       try {
-        const backend = await connectTo(upstream.address, connect, signal);
-        reached(upstream);
+        const backend = await connectTo(upstream.address, timeouts.connect, signal);
+        upstream.reached();
         return { backend, upstream };
       } catch (error) {
-        upstream.active -= 1;
-        if (!(error instanceof ProxyError) || error.code === 'client_gone') throw error;
-        failure = error;
-        unreachable(upstream, Date.now());
+        const isUnreachable = error instanceof ProxyError && error.code !== 'client_gone';
+        if (isUnreachable) upstream.unreachable(Date.now());
         tried.add(upstream);
-        if (pool.size > tried.size) this.#log.warn(`${error.message}; trying the next one`, { code: error.code, ...error.facts });
+        upstream.release();
+        if (!isUnreachable || pool.size === tried.size) throw error;
+        this.#log.warn(`${error.message}; trying the next one`, { code: error.code, ...error.facts });
       }
     }
   }
+}
+
+/**
+ * A place at a backend, as soon as there is one.
+ * @throws ProxyError backend_busy, queue_timeout, client_gone
+ */
+async function placeAt(pool: UpstreamPool, tried: ReadonlySet<Upstream> | undefined, timeout: number, signal: AbortSignal): Promise<Upstream> {
+  const upstream = pool.take(tried, Date.now());
+  if (upstream) return upstream;
+  const { promise, resolve, reject } = Promise.withResolvers<Upstream>();
+  const waiter = { tried, admitted: resolve };
+  pool.wait(waiter, tried !== undefined);
+  const leave = (error: ProxyError): void => {
+    pool.leave(waiter);
+    reject(error);
+  };
+  const left = (): void => leave(new ProxyError('client_gone', 'the client went away'));
+  const timer = setTimeout(() => leave(waitedInVain()), timeout);
+  signal.addEventListener('abort', left);
+  return promise.finally(() => {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', left);
+  });
 }
 
 /** @throws ProxyError backend_unreachable, backend_connect_timeout, client_gone */

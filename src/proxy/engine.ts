@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import type { Timeouts } from '../config/schema.ts';
+import type { Route, Timeouts } from '../config/schema.ts';
 import type { BackendAddress } from '../config/values.ts';
 import type { Field, FieldList } from './headers.ts';
 import type { ProxyError } from './proxy-error.ts';
@@ -16,6 +16,8 @@ export interface BackendRequest {
   expectContinue: boolean;
   /** The fields ask for a WebSocket. */
   upgrade: boolean;
+  /** How its route wants backends to be spoken to. */
+  route: Route;
   timeouts: Timeouts;
 }
 

@@ -1,13 +1,14 @@
 import type { Duplex } from 'node:stream';
 import type { Log } from '../log.ts';
 import type { ClientStream } from './client-stream.ts';
+import { tellLast } from './contained.ts';
 import type { Deadlines, Timed } from './deadlines.ts';
 import type { AnswerHead, BackendRequest, BackendStream, Engine, Recipient, TunnelTraffic } from './engine.ts';
 import { field, FieldList, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 import type { RequestHead } from './request-head.ts';
 import { page } from './page.ts';
-import { reached, unreachable, type Upstream, type UpstreamPool } from './upstream.ts';
+import { type Upstream, type UpstreamPool, waitedInVain, type Waiter } from './upstream.ts';
 
 /** Where a request goes. */
 export interface Forwarding {
@@ -25,8 +26,9 @@ const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
  * One request and its answer, between a client's stream and a backend's. Ends exactly once: with the answer complete,
  * with a page, or with the client cut; whatever comes after that is ignored.
  */
-export class Exchange implements Recipient, Timed {
+export class Exchange implements Recipient, Timed, Waiter {
   deadline = Infinity;
+  tried: Set<Upstream> | undefined;
   readonly #client: ClientStream;
   readonly #head: RequestHead | undefined;
   /** What the log calls the request. */
@@ -36,7 +38,10 @@ export class Exchange implements Recipient, Timed {
   /** 0 when the exchange is not to be logged. */
   readonly #startedAt: number;
   #forwarding: Forwarding | undefined;
-  #tried: Set<Upstream> | undefined;
+  #isQueued = false;
+  /** When waiting for a place at a backend ends, by performance.now(); 0 before it begins. */
+  #queueEnd = 0;
+  #hasHadPlace = false;
   #upstream: Upstream | undefined;
   #backend: BackendStream | undefined;
   #connected = false;
@@ -81,7 +86,10 @@ export class Exchange implements Recipient, Timed {
     this.#client.cut();
   }
 
-  /** Sends the request to a backend of its route. */
+  /**
+   * Sends the request to a backend of its route.
+   * @throws ProxyError backend_busy
+   */
   forward(forwarding: Forwarding): void {
     const { method, expectContinue } = forwarding.request;
     this.#forwarding = forwarding;
@@ -160,7 +168,7 @@ export class Exchange implements Recipient, Timed {
   connected(): void {
     if (this.#over || !this.#backend) return;
     this.#connected = true;
-    if (this.#upstream) reached(this.#upstream);
+    this.#upstream?.reached();
     for (const piece of this.#held.splice(0)) this.#blocked = !this.#backend.write(piece);
     if (this.#requestTrailers) this.#backend.end(this.#requestTrailers);
     else if (!this.#blocked) this.#client.resumeBody();
@@ -228,11 +236,11 @@ export class Exchange implements Recipient, Timed {
     const unconnected = code === 'backend_unreachable' || code === 'backend_connect_timeout';
     const pool = this.#forwarding?.pool;
     if (this.#upstream && unconnected) {
-      unreachable(this.#upstream, Date.now());
-      this.#tried ??= new Set();
-      this.#tried.add(this.#upstream);
+      this.#upstream.unreachable(Date.now());
+      this.tried ??= new Set();
+      this.tried.add(this.#upstream);
       this.#release();
-      if (pool && pool.size > this.#tried.size) {
+      if (pool && pool.size > this.tried.size) {
         this.#log.warn(`${error.message}; trying the next one`, { code, ...error.facts });
         return this.#dispatch();
       }
@@ -240,8 +248,8 @@ export class Exchange implements Recipient, Timed {
       this.#repeatable = false;
       this.#release();
       return this.#dispatch();
-    } else if (this.#upstream) {
-      reached(this.#upstream);
+    } else {
+      this.#upstream?.reached();
     }
     this.refuse(error);
   }
@@ -249,7 +257,9 @@ export class Exchange implements Recipient, Timed {
   expire(): void {
     const { request } = this.#forwarding!;
     const backend = this.#upstream?.address.name;
-    if (this.#status > 0) {
+    if (this.#isQueued) {
+      this.refuse(waitedInVain());
+    } else if (this.#status > 0) {
       this.refuse(new ProxyError('response_stalled', 'the answer stood still; the client was cut', { setting: 'timeouts.response_body' }));
     } else if (this.#awaitsClient) {
       this.refuse(new ProxyError('client_body_timeout', 'the client stopped sending its request body', { setting: 'timeouts.request_body' }));
@@ -271,27 +281,43 @@ export class Exchange implements Recipient, Timed {
   }
 
   #dispatch(): void {
-    const { engine, pool, request } = this.#forwarding!;
+    const { pool, request } = this.#forwarding!;
+    const upstream = pool.take(this.tried, Date.now());
+    if (upstream) return this.#send(upstream);
+    pool.wait(this, this.#hasHadPlace);
+    this.#isQueued = true;
+    this.#queueEnd ||= performance.now() + request.timeouts.queue;
+    this.deadline = this.#queueEnd;
+  }
+
+  admitted(upstream: Upstream): void {
+    this.#isQueued = false;
+    // It is the end of another exchange that admits this one.
+    tellLast(this, () => this.#send(upstream));
+  }
+
+  #send(upstream: Upstream): void {
+    const { engine, request } = this.#forwarding!;
+    this.#hasHadPlace = true;
     // Connecting is the engine's to time.
     this.deadline = Infinity;
-    const upstream = pool.choose(this.#tried, Date.now());
-    if (!upstream) return this.refuse(new ProxyError('internal', 'the route has no backend'));
-    upstream.active += 1;
     this.#upstream = upstream;
     this.#backend = engine.send(upstream.address, request, this);
     if (this.#backend.isConnected) this.connected();
   }
 
   #release(): void {
-    if (this.#upstream) this.#upstream.active -= 1;
+    const upstream = this.#upstream;
     this.#upstream = undefined;
     this.#backend = undefined;
     this.#connected = false;
+    upstream?.release();
   }
 
   #finish(): void {
     this.#over = true;
     const backend = this.#upstream?.address.name;
+    if (this.#isQueued) this.#forwarding?.pool.leave(this);
     this.#release();
     this.#held = [];
     this.#deadlines.forget(this);

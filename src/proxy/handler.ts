@@ -105,6 +105,7 @@ export class Handler {
         framing: head.framing,
         expectContinue: head.facts.expectContinue,
         upgrade,
+        route,
         timeouts: config.timeouts,
       },
     });

@@ -15,8 +15,12 @@ const EXPLANATION: Record<number, string> = {
   500: 'Something went wrong in the proxy.',
   501: 'The request uses a transfer coding that is not supported.',
   502: 'The application behind this site is not reachable or gave no valid answer.',
+  503: 'The application behind this site is busy. Try again in a moment.',
   504: 'The application behind this site did not answer in time.',
 };
+
+/** For how many seconds a busy site is left alone by whoever heeds Retry-After: about as long as a short crowd lasts. */
+const RETRY_AFTER = 5;
 
 /** A small page that needs nothing else: HTML for browsers, text for whoever does not ask for HTML. */
 export function page(status: number, accept: string | undefined): { reason: string; fields: Field[]; body: Buffer } {
@@ -34,6 +38,7 @@ export function page(status: number, accept: string | undefined): { reason: stri
       field('Content-Type', html ? 'text/html; charset=utf-8' : 'text/plain; charset=utf-8'),
       field('Content-Length', String(Buffer.byteLength(body))),
       field('Cache-Control', 'no-store'),
+      ...(status === 503 ? [field('Retry-After', String(RETRY_AFTER))] : []),
     ],
     body: Buffer.from(body),
   };

@@ -30,6 +30,8 @@ export const proxyErrors = {
   backend_closed: [502, 'The backend closed the connection before or in the middle of its answer.'],
   backend_stale: [502, 'A kept connection to the backend was dead, and the request could not safely be repeated.'],
   backend_bad_response: [502, 'What the backend answered is not proper HTTP/1.'],
+  backend_busy: [503, 'Every backend of the route has routes[].max_connections exchanges, and routes[].max_queue requests wait already.'],
+  queue_timeout: [503, 'No backend had a place within timeouts.queue: all had routes[].max_connections exchanges.'],
   backend_connect_timeout: [504, 'The backend did not accept the connection within timeouts.connect.'],
   backend_timeout: [504, 'The backend did not begin its answer within timeouts.response_header.'],
   response_stalled: [504, 'The answer stood still for longer than timeouts.response_body; the client was cut.'],

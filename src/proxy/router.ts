@@ -1,12 +1,10 @@
-import type { Config, VirtualHost } from '../config/schema.ts';
+import type { Config, Route, VirtualHost } from '../config/schema.ts';
 import { ServerNames } from '../config/server-names.ts';
 import { ProxyError } from './proxy-error.ts';
 import { UpstreamPool, type Upstreams } from './upstream.ts';
 
 /** Where one part of a virtual host's paths goes. */
-export interface RoutedPath {
-  path: string;
-  stripPrefix: boolean;
+export interface RoutedPath extends Route {
   pool: UpstreamPool;
 }
 
@@ -33,7 +31,7 @@ export class Router {
         value: {
           virtualHost,
           routes: routesOf(virtualHost)
-            .map(({ path, stripPrefix, backends, balance }) => ({ path, stripPrefix, pool: new UpstreamPool(backends.map(upstream), balance) }))
+            .map((route) => ({ ...route, pool: new UpstreamPool(route.backends.map(upstream), route) }))
             .sort((a, b) => b.path.length - a.path.length),
         },
       })),
