@@ -250,8 +250,8 @@ test('tls: passthrough goes with backends over TCP, and with nothing that is abo
       ],
     ],
     [
-      'routes: [{ backends: [http://a], proxy_protocol: v2 }]',
-      ['5:54: virtual_hosts[0].routes[0].proxy_protocol: needs `tls: passthrough`; over HTTP, X-Forwarded-For names the client'],
+      'routes: [{ backends: [http://a], proxy_protocol: v2 }]\nengine: http-proxy',
+      ['5:54: virtual_hosts[0].routes[0].proxy_protocol: needs `engine: native`: http-proxy shares its connections between clients'],
     ],
     [
       'tls: passthrough\nroutes: [{ backends: ["tcp://a:1"], proxy_protocol: true }]',

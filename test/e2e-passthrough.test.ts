@@ -9,7 +9,6 @@ import { answering, closedPort, RawBackend } from './support/backend.ts';
 import { RawClient } from './support/front.ts';
 import { buildHello, curlHello, inRecordsOf, serverNameExtension } from './support/hello.ts';
 import { getOnce, HttpsClient } from './support/load.ts';
-import { startHaproxy } from './support/haproxy.ts';
 import { startNginx } from './support/nginx.ts';
 import { execute, type Program, staplegate } from './support/program.ts';
 import { Site } from './support/site.ts';
@@ -31,18 +30,17 @@ async function openedHost(site: Site, name: string, backend: string, more: objec
 
 const passedHost = (name: string, backend: string, more: object = {}) => ({ server_name: name, tls: 'passthrough', backends: [tcp(backend)], ...more });
 
-/** nginx with TLS of its own, and this certificate. `/client` says what a PROXY header told. */
-async function startTlsNginx(site: Site, stem: string, proxyProtocol = ''): Promise<{ url: string }> {
+/** nginx with TLS of its own, and this certificate. */
+async function startTlsNginx(site: Site, stem: string): Promise<{ url: string }> {
   const { host } = new URL(await closedPort());
   await site.use(
     startNginx(
       site.folder,
       `server {
-        listen ${host} ssl http2 ${proxyProtocol};
+        listen ${host} ssl http2;
         ssl_certificate ${site.file(`${stem}.pem`)};
         ssl_certificate_key ${site.file(`${stem}.key`)};
         location / { return 200 "nginx $request_method $request_uri host=$http_host\\n"; }
-        location /client { return 200 "$proxy_protocol_addr $proxy_protocol_port $proxy_protocol_server_addr $proxy_protocol_server_port"; }
       }`,
     ),
   );
@@ -271,49 +269,4 @@ test('client certificates and the half-close of TLS 1.3 are between the client a
   socket.end('question');
   await once(socket, 'end');
   assert.equal(answer, 'question from Ada');
-});
-
-const clientTools = { timeout: 60_000, ...needs('nginx', 'haproxy', 'curl') };
-test('nginx and HAProxy learn who the client is from the PROXY header, also behind another proxy', clientTools, async (t) => {
-  const site = await Site.create(t);
-  const issued = await site.issue('', { names: ['nginx.test', 'haproxy.test'] });
-  await site.write('app', issued);
-  const nginx = await startTlsNginx(site, 'app', 'proxy_protocol');
-  const haproxy = await site.use(startHaproxy(site.folder, issued.chainPem + issued.keyPem));
-  const listen = [
-    { address: '127.0.0.1:0' },
-    { address: '[::1]:0' },
-    { address: `unix:${site.file('in.sock')}` },
-    { address: `unix:${site.file('proxied.sock')}`, proxy_protocol: true },
-  ];
-  for (const version of ['v1', 'v2']) {
-    const host = (name: string, backend: string) => ({ server_name: name, tls: 'passthrough', routes: [{ backends: [backend], proxy_protocol: version }] });
-    const program = await site.serving(configuration([host('nginx.test', nginx.url), host('haproxy.test', haproxy.url)], { listen }));
-    const ports = [program.port('https'), program.port('https', '[::1]')];
-    const said = async (name: string, where: { host: string; port: number } | { path: string }, first = ''): Promise<string[]> => {
-      const raw = net.connect(where);
-      raw.write(first);
-      const socket = tls.connect({ socket: raw, servername: name, ca: site.root.pem, ALPNProtocols: ['http/1.1'] });
-      socket.write(`GET /client HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`);
-      const text = await new RawClient(socket).toEnd();
-      assert.match(text, /^HTTP\/1\.1 200 /);
-      return [...text.split('\r\n\r\n').slice(1).join('').split(' '), String(raw.localPort)];
-    };
-    for (const [n, host] of ['127.0.0.1', '::1'].entries()) {
-      for (const name of ['nginx.test', 'haproxy.test']) {
-        const [from, fromPort, to, toPort, ...rest] = await said(name, { host, port: ports[n]! });
-        assert.deepEqual([from, to, toPort], [host, host, String(ports[n])], `${name} ${version}`);
-        const clientPort = rest.at(-1);
-        assert.equal(fromPort, clientPort);
-        if (name === 'haproxy.test') assert.equal(rest[0], version === 'v2' ? name : '', 'PP2_TYPE_AUTHORITY');
-      }
-    }
-    const proxied = 'PROXY TCP4 192.0.2.7 198.51.100.1 5000 443\r\n';
-    for (const name of ['nginx.test', 'haproxy.test'])
-      assert.deepEqual((await said(name, { path: site.file('proxied.sock') }, proxied)).slice(0, 4), ['192.0.2.7', '5000', '198.51.100.1', '443']);
-    // Who comes through a unix socket has no address: HAProxy then goes by the connection, nginx by nothing.
-    assert.deepEqual((await said('nginx.test', { path: site.file('in.sock') })).slice(0, 4), ['', '', '', '']);
-    assert.equal((await said('haproxy.test', { path: site.file('in.sock') }))[0], '127.0.0.1');
-    await program.stop();
-  }
 });

@@ -22,7 +22,7 @@ async function startTls(t: TestContext, backend: string): Promise<{ front: HttpF
   const log = { error: () => {}, warn: () => {}, info: () => {}, debug: () => {} };
   const front = new HttpFront({ config: configOf({ backends: [backend] }), log });
   const server = tls.createServer(pair, (socket) =>
-    front.accept(socket, { clientAddress: '192.0.2.7', clientPort: 1, protocol: 'https', localPort: 443, virtualHost: 'a.test' }),
+    front.accept(socket, { clientAddress: '192.0.2.7', clientPort: 1, protocol: 'https', localAddress: '198.51.100.1', localPort: 443, virtualHost: 'a.test' }),
   );
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

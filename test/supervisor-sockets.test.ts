@@ -206,9 +206,9 @@ test('no second program shares a port, not even one that has bound it before the
 
 test('one address in two spellings is refused with both', limit, async (t) => {
   const own = sockets(t);
-  const { port } = (await otherProgram(t, { port: 0, host: '127.0.0.1' })).address() as net.AddressInfo;
-  await assert.rejects(own.open(listens(`127.0.0.1:${port - 1}`, `localhost:${port - 1}`)), {
-    message: `cannot listen on localhost:${port - 1}: it is the same address as 127.0.0.1:${port - 1}; see listen[].address`,
+  const port = portOf(await closedPort());
+  await assert.rejects(own.open(listens(`127.0.0.1:${port}`, `localhost:${port}`)), {
+    message: `cannot listen on localhost:${port}: it is the same address as 127.0.0.1:${port}; see listen[].address`,
   });
 });
 

@@ -50,10 +50,10 @@ function clientAuth(path: Path, top: Raw): Finding[] {
   return [{ path: [...path, 'tls'], message }];
 }
 
-/** Over HTTP a connection to a backend carries requests of several clients. */
 function headers(host: Raw, path: Path): Finding[] {
+  if (host['engine'] !== 'http-proxy') return [];
   return list(host['routes']).flatMap((route, position) => {
     const at = [...path, 'routes', position, 'proxy_protocol'];
-    return isGiven(map(route)['proxy_protocol']) ? [{ path: at, message: 'needs `tls: passthrough`; over HTTP, X-Forwarded-For names the client' }] : [];
+    return isGiven(map(route)['proxy_protocol']) ? [{ path: at, message: 'needs `engine: native`: http-proxy shares its connections between clients' }] : [];
   });
 }

@@ -47,10 +47,10 @@ class ConnectionPool implements UpstreamOwner {
   }
 
   /** A kept connection, or a new one; always a new one for a request that may end in a tunnel. */
-  take({ upgrade, route }: BackendRequest): UpstreamConnection {
-    const kept = upgrade ? undefined : this.#idle.pop();
-    if (kept) return kept;
-    const connection = new UpstreamConnection(this.#backend, this, upgrade);
+  take({ upgrade, route, prelude }: BackendRequest): UpstreamConnection {
+    const kept = upgrade ? -1 : this.#idle.findLastIndex((connection) => areSame(connection.prelude, prelude));
+    if (kept !== -1) return this.#idle.splice(kept, 1)[0]!;
+    const connection = new UpstreamConnection(this.#backend, this, { mayTunnel: upgrade, prelude });
     this.#all.add(connection);
     this.#deadlines.watch(connection);
     // An application with a process for each connection has none for one more.
@@ -78,4 +78,8 @@ class ConnectionPool implements UpstreamOwner {
   close(): void {
     for (const connection of this.#all) connection.abort();
   }
+}
+
+function areSame(a: Buffer | undefined, b: Buffer | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && a.equals(b));
 }

@@ -32,6 +32,7 @@ export interface UpstreamOwner {
 export class UpstreamConnection implements BackendStream, Timed {
   deadline = Infinity;
   isConnected = false;
+  readonly prelude: Buffer | undefined;
   readonly #backend: BackendAddress;
   readonly #owner: UpstreamOwner;
   readonly #socket: net.Socket;
@@ -57,8 +58,12 @@ export class UpstreamConnection implements BackendStream, Timed {
   /** How long it may be idle, in ms. */
   #idle = IDLE;
 
-  /** @param mayTunnel the connection may be given away after a 101, so it must be an ordinary stream */
-  constructor(backend: BackendAddress, owner: UpstreamOwner, mayTunnel: boolean) {
+  /**
+   * @param mayTunnel the connection may be given away after a 101, so it must be an ordinary stream
+   * @param prelude what is sent before everything else
+   */
+  constructor(backend: BackendAddress, owner: UpstreamOwner, { mayTunnel, prelude }: { mayTunnel: boolean; prelude: Buffer | undefined }) {
+    this.prelude = prelude;
     this.#backend = backend;
     this.#owner = owner;
     // Reading into a buffer of our own instead of a new one each time saves a tenth of a small request.
@@ -67,6 +72,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     const socket = net.connect({ ...where, noDelay: true, ...(mayTunnel ? {} : { onread }) });
     this.#socket = socket;
     this.#writer = new MessageWriter(socket);
+    if (prelude) socket.write(prelude);
     const on = contained(socket, (error) => this.fault(error));
     if (mayTunnel) on('data', (bytes: Buffer) => this.#read(bytes));
     on('connect', () => {

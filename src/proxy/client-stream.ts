@@ -8,11 +8,15 @@ export interface Connection {
   clientAddress: string;
   clientPort: number;
   protocol: 'https' | 'http';
+  /** What the client connected to. */
+  localAddress: string;
   localPort: number;
   /** `server_name` of the virtual host that the TLS handshake chose. */
   virtualHost: string | undefined;
   /** What the backend may be told about the client's certificate; undefined where none was asked for. */
   clientCertificate?: ClientCertificateValues | undefined;
+  /** Protocol version and cipher suite in OpenSSL's words. */
+  tls?: { version: string; cipher: string };
 }
 
 /**

@@ -19,6 +19,11 @@ export interface BackendRequest {
   /** How its route wants backends to be spoken to. */
   route: Route;
   timeouts: Timeouts;
+  /**
+   * With what each connection to the backend begins: a PROXY header, which names one client. A kept connection is used again
+   * only for requests with the same one.
+   */
+  prelude: Buffer | undefined;
 }
 
 /** The head of an answer. */

@@ -10,6 +10,7 @@ import { forwardedFields, vouchingFields } from './forwarded.ts';
 import { field, FieldList, requestFields, type Field } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 import { httpsPort, redirectLocation } from './redirect.ts';
+import { type ProxiedConnection, proxyHeader } from './proxy-protocol.ts';
 import type { RequestHead } from './request-head.ts';
 import { Router, chooseRoute, forwardedTarget, type Site } from './router.ts';
 import { Upstreams } from './upstream.ts';
@@ -107,9 +108,18 @@ export class Handler {
         upgrade,
         route,
         timeouts: config.timeouts,
+        prelude: route.proxyProtocol && proxyHeader(route.proxyProtocol, proxied(connection)),
       },
     });
   }
+}
+
+function proxied({ clientAddress, clientPort, localAddress, localPort, tls, clientCertificate }: Connection): ProxiedConnection {
+  return {
+    source: { address: clientAddress, port: clientPort },
+    destination: { address: localAddress, port: localPort },
+    ...(tls && { tls: { ...tls, clientCertificate: clientCertificate?.verify === 'SUCCESS' } }),
+  };
 }
 
 /** A request's fields as its backend gets them. */

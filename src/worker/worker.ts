@@ -50,9 +50,11 @@ export class Worker {
           protocol: 'https',
           clientAddress: peer.address,
           clientPort: peer.port,
+          localAddress: local.address,
           localPort: local.port,
           virtualHost: virtualHost.serverName,
           clientCertificate,
+          tls: { version: socket.getProtocol() ?? '', cipher: socket.getCipher().name },
         }),
       onUnopened: ({ peer, local, virtualHost, ...connection }) =>
         void this.#passthrough.accept({ ...connection, source: peer, destination: local, virtualHost: virtualHost.serverName }),
@@ -95,6 +97,7 @@ export class Worker {
           protocol: 'http',
           clientAddress: peer.address,
           clientPort: peer.port,
+          localAddress: local.address,
           localPort: local.port,
           virtualHost: undefined,
         });

@@ -79,6 +79,7 @@ export async function startFront(t: TestContext, config: Config, connection: Par
       clientAddress: '192.0.2.7',
       clientPort: socket.remotePort ?? 0,
       protocol: 'https',
+      localAddress: '198.51.100.1',
       localPort: 443,
       virtualHost: 'a.test',
       ...connection,
