@@ -16,6 +16,8 @@ export const supervisorCodes = {
   reloaded: 'A new configuration is in force.',
   reload_refused: 'The new configuration is not used; the message says why. The one before stays in force.',
   restart_needed: 'A changed setting takes effect at the next start only.',
+  backend_tls_file:
+    'A file named in routes[].backend_tls cannot be used. Requests for its https backends are answered with 502, or go on with what was read before.',
   client_authority: 'The file named in tls.client_auth.ca cannot be used. Connections to its virtual host are refused, or go on with what was read before.',
   tls_policy: 'The TLS settings of a virtual host do not work together: connections to it are refused, or, in a warning, one of them has no effect.',
   awaiting_staple: 'A renewed certificate must be stapled (RFC 7633) and has no staple yet: the old one is served meanwhile.',

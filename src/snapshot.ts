@@ -38,6 +38,8 @@ export interface Snapshot {
   staples: Map<string, ServableStaple>;
   /** PEM of the authorities for client certificates, by the path in the configuration. */
   clientAuthorities: Map<string, string>;
+  /** PEM of what routes name in `backend_tls`, by the path in the configuration. */
+  backendFiles: Map<string, string>;
   /** From which session ticket keys are derived: 32 random bytes. */
   ticketSecret: Uint8Array;
   limits: WorkerLimits;

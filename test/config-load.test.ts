@@ -75,6 +75,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
           backends: [{ name: 'http://127.0.0.1:8080', host: '127.0.0.1', port: 8080 }],
           balance: 'round_robin',
           maxQueue: 1000,
+          backendTls: { verify: true, minVersion: 'TLSv1.2' },
           stripPrefix: false,
         },
       ],

@@ -116,9 +116,21 @@ test('host names and backends that YAML or a browser would take are refused with
       [`5:15: virtual_hosts[0].aliases[0]: must be a host name such as shop.example.org or *.example.org, not \`${name.replaceAll('"', '')}\``],
       name,
     );
-  for (const backend of ['https://a', 'http://a/path', 'http://a:0', 'http://a:65536', 'a:80', 'unix:run/x', 'http://user@a', 'tcp://a', 'tcp://a:1/'])
+  for (const backend of [
+    'https://a/path',
+    'ftp://a',
+    'http://a/path',
+    'http://a:0',
+    'https://a:0',
+    'http://a:65536',
+    'a:80',
+    'unix:run/x',
+    'http://user@a',
+    'tcp://a',
+    'tcp://a:1/',
+  ])
     assert.deepEqual(withHost(`backends: ["${backend}"]`), [
-      `5:16: virtual_hosts[0].backends[0]: must be http://HOST[:PORT] without a path, tcp://HOST:PORT, or unix:/PATH, not \`${backend}\``,
+      `5:16: virtual_hosts[0].backends[0]: must be http://HOST[:PORT] or https://HOST[:PORT] without a path, tcp://HOST:PORT, or unix:/PATH, not \`${backend}\``,
     ]);
 });
 
@@ -221,6 +233,18 @@ test('a flood of problems is cut off', () => {
   assert.equal(lines.at(-1), ' further problems are not shown');
 });
 
+test('backend_tls goes with https backends, and a certificate with its key', () => {
+  const route = (keys: string) => withHost(`routes: [{ backends: ["https://a", "http://b"], backend_tls: { ${keys} } }]`);
+  assert.deepEqual(withHost('routes: [{ backends: [http://a], backend_tls: { verify: false } }]'), [
+    '5:51: virtual_hosts[0].routes[0].backend_tls: has no effect: no backend of the route is `https://`',
+  ]);
+  assert.deepEqual(route('certificate: a.pem'), ['5:81: virtual_hosts[0].routes[0].backend_tls.certificate: needs `key`']);
+  assert.deepEqual(route('key: a.pem'), ['5:73: virtual_hosts[0].routes[0].backend_tls.key: needs `certificate`']);
+  assert.deepEqual(route('server_name: "*.a"'), [
+    '5:81: virtual_hosts[0].routes[0].backend_tls.server_name: must be a host name such as app.example.org, not `*.a`',
+  ]);
+});
+
 test('tls: passthrough goes with backends over TCP, and with nothing that is about HTTP or about certificates', () => {
   assert.deepEqual(withHost('tls: passthrough\nbackends: ["tcp://10.0.0.5:443", "tcp://[::1]:8443", unix:/run/mail.sock]'), []);
   assert.deepEqual(withHost('tls: passthrough\nroutes: [{ backends: ["tcp://a:443"], balance: least_conn }]'), []);
@@ -240,7 +264,10 @@ test('tls: passthrough goes with backends over TCP, and with nothing that is abo
       'tls: passthrough\nbackends: [http://a]',
       ['6:16: virtual_hosts[0].backends[0]: must be tcp://HOST:PORT or unix:/PATH with `tls: passthrough`: HTTP is not what the application gets'],
     ],
-    ['backends: ["tcp://a:1"]', ['5:16: virtual_hosts[0].backends[0]: must be http://HOST[:PORT] or unix:/PATH: tcp: needs `tls: passthrough`']],
+    [
+      'backends: ["tcp://a:1"]',
+      ['5:16: virtual_hosts[0].backends[0]: must be http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH: tcp: needs `tls: passthrough`'],
+    ],
     [
       'tls: passthrough\nbackends: ["tcp://a:1"]\ncertificates: [{ certificate: a.pem, key: a.key }]\nocsp: { stapling: false }\nengine: http-proxy',
       [

@@ -25,17 +25,20 @@ async function backends(site: Site): Promise<Record<string, { secure: string; pl
   return { 'nginx.test': { secure, plain }, 'haproxy.test': await site.use(startHaproxy(site.folder, issued.chainPem + issued.keyPem)) };
 }
 
-for (const way of ['passthrough', 'HTTP']) {
+for (const way of ['passthrough', 'HTTP', 'HTTPS'] as const) {
   test(`nginx and HAProxy learn who the client is, also behind another proxy (${way})`, { timeout: 60_000, ...needs('nginx', 'haproxy') }, async (t) => {
     const site = await Site.create(t);
     const known = await backends(site);
     const certificates = [{ certificate: 'app.pem', key: 'app.key' }];
     for (const version of ['v1', 'v2']) {
-      const hosts = Object.entries(known).map(([name, { secure, plain }]) =>
-        way === 'passthrough'
-          ? { server_name: name, tls: 'passthrough', routes: [{ backends: [`tcp://${secure}`], proxy_protocol: version }] }
-          : { server_name: name, certificates, routes: [{ backends: [`http://${plain}`], proxy_protocol: version }] },
-      );
+      const hosts = Object.entries(known).map(([name, { secure, plain }]) => {
+        const routes = {
+          passthrough: { backends: [`tcp://${secure}`] },
+          HTTP: { backends: [`http://${plain}`] },
+          HTTPS: { backends: [`https://${secure}`], backend_tls: { ca: site.ca, server_name: name } },
+        };
+        return { server_name: name, ...(way === 'passthrough' ? { tls: way } : { certificates }), routes: [{ ...routes[way], proxy_protocol: version }] };
+      });
       const program = await site.serving({
         listen: [
           { address: '127.0.0.1:0' },

@@ -5,6 +5,7 @@ import type { VirtualHost } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import { respondersFor } from '../ocsp/staple-status.ts';
 import { reasonNotToStaple } from '../ocsp/unstapled-certificate.ts';
+import { readBackendFiles } from '../supervisor/backend-files.ts';
 import { responseFile } from '../supervisor/rollout.ts';
 import { readClientAuthorities } from '../supervisor/tls-policies.ts';
 
@@ -19,10 +20,11 @@ const silent: Log = { error() {}, warn() {}, info() {}, debug() {} };
 export async function check(file: string): Promise<{ lines: string[]; ok: boolean }> {
   const config = await loadConfig(file);
   const policies = await readClientAuthorities(config, new Map());
+  const backends = await readBackendFiles(config, new Map());
   const store = new CertificateStore({ log: silent });
   await store.load(config);
 
-  const problems = [...store.problems(), ...policies.problems];
+  const problems = [...store.problems(), ...policies.problems, ...backends.problems];
   const ok = problems.every(({ severity }) => severity !== 'error');
   const lines = config.virtualHosts.flatMap((host) => {
     const certificates = store.identities(host.serverName);

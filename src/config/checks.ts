@@ -2,6 +2,7 @@ import { pathText } from './findings.ts';
 import type { Finding, Path } from './findings.ts';
 import { carried, isPassthrough } from './passthrough.ts';
 import { list, map, type Raw } from './raw.ts';
+import { routes } from './routes.ts';
 import { listenAddress, serverName } from './values.ts';
 
 /**
@@ -21,6 +22,7 @@ export function check(raw: unknown): Finding[] {
     ...hosts.flatMap((host, index) => policy(host, ['virtual_hosts', index], top)),
     ...[top, ...hosts].flatMap((owner, index) => forwardedNames(owner, index === 0 ? [] : ['virtual_hosts', index - 1])),
     ...hosts.flatMap((host, index) => carried(host, ['virtual_hosts', index], top)),
+    ...hosts.flatMap((host, index) => routes(host, ['virtual_hosts', index])),
   ];
 }
 

@@ -16,7 +16,7 @@ const unseen = {
 /** Settings that do not go with the way in which connections are carried: `tls: passthrough`, or over HTTP. */
 export function carried(host: Raw, path: Path, top: Raw): Finding[] {
   if (!isPassthrough(host)) {
-    const tcp = backends(host, path, /^tcp:/, 'must be http://HOST[:PORT] or unix:/PATH: tcp: needs `tls: passthrough`');
+    const tcp = backends(host, path, /^tcp:/, 'must be http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH: tcp: needs `tls: passthrough`');
     return [...tcp, ...headers(host, path)];
   }
   const cannot = (why: string, ...at: Path): Finding => ({ path: [...path, ...at], message: `cannot be used with \`tls: passthrough\`: ${why}` });
@@ -28,7 +28,7 @@ export function carried(host: Raw, path: Path, top: Raw): Finding[] {
       ...(strips === true ? [cannot('the path of a request is encrypted', 'routes', position, 'strip_prefix')] : []),
     ];
   });
-  const http = backends(host, path, /^http:/, 'must be tcp://HOST:PORT or unix:/PATH with `tls: passthrough`: HTTP is not what the application gets');
+  const http = backends(host, path, /^https?:/, 'must be tcp://HOST:PORT or unix:/PATH with `tls: passthrough`: HTTP is not what the application gets');
   return [...keys, ...routes, ...http, ...clientAuth(path, top)];
 }
 

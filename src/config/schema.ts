@@ -9,6 +9,7 @@ import {
   depth,
   duration,
   groupName,
+  hostNameOnly,
   listenAddress,
   number,
   numberOrAuto,
@@ -136,9 +137,22 @@ const ocsp = z.strictObject({
     .meta({ description: 'What clients get when the certificate is revoked: no staple, or the response that says so.' }),
 });
 
+const backendTls = z.strictObject({
+  verify: z.boolean().default(true).meta({ description: "Whether the backend's certificate must be good: issued by `ca`, for `server_name`, and valid now." }),
+  ca: path.optional().meta({ description: 'PEM file of the authorities that issue the certificates of backends. Not set, those that Mozilla trusts.' }),
+  server_name: hostNameOnly.optional().meta({
+    description: "The name that the backend is asked for (SNI) and that its certificate must have. Not set, the host of the backend's address.",
+  }),
+  certificate: path.optional().meta({ description: 'PEM file: the certificate, then its chain, that is shown to backends which ask for one.' }),
+  key: path.optional().meta({ description: 'PEM file: the private key of `certificate`, not encrypted.' }),
+  min_version: tlsVersion.default('TLSv1.2').meta({
+    description: 'Lowest protocol version. Below TLSv1.2 also small keys and SHA-1 are accepted, as such backends have them.',
+  }),
+});
+
 export const route = z.strictObject({
   path: routePath.prefault('/').meta({ description: 'Requests whose path is this or lies below it; the longest match wins.' }),
-  backends: z.array(backendAddress).min(1).meta({ description: 'Applications behind this route: over plain HTTP, or with `tls: passthrough` over TCP.' }),
+  backends: z.array(backendAddress).min(1).meta({ description: 'Applications behind this route: over HTTP or HTTPS, or with `tls: passthrough` over TCP.' }),
   balance: z.enum(['round_robin', 'least_conn']).default('round_robin').meta({ description: 'How a backend is chosen.' }),
   proxy_protocol: z.enum(['v1', 'v2']).optional().meta({
     description:
@@ -151,6 +165,7 @@ export const route = z.strictObject({
   max_queue: queueLength
     .prefault(1000)
     .meta({ description: 'Requests of this route that may wait in one worker; further ones are answered with 503. 0: none waits.' }),
+  backend_tls: backendTls.prefault({}).meta({ description: 'How TLS is spoken to `https://` backends.' }),
   strip_prefix: z.boolean().default(false).meta({ description: 'Remove the route path before forwarding.' }),
 });
 

@@ -11,8 +11,8 @@ declare module 'zod' {
 /** Where a listener is bound. `fdName` is a socket handed over by the service manager (LISTEN_FDNAMES). */
 export type ListenAddress = { name: string } & ({ host: string; port: number } | { socketPath: string } | { fdName: string });
 
-/** Where a backend is reached: over plain HTTP, or with whatever the client speaks (`tcp://`). */
-export type BackendAddress = { name: string } & ({ host: string; port: number } | { socketPath: string });
+/** Where a backend is reached: over plain HTTP, over TLS, or with whatever the client speaks (`tcp://`). */
+export type BackendAddress = { name: string } & ({ host: string; port: number; tls?: true } | { socketPath: string });
 
 /** How a value is written. */
 export interface Spelling {
@@ -136,6 +136,9 @@ export const serverName = notation(
   },
 );
 
+/** The name of one host. */
+export const hostNameOnly = notation({ name: 'single_host_name', expected: 'a host name such as app.example.org', pattern: '^[^*\\s:/]+$' }, hostName);
+
 /** IPv6 in its one canonical spelling (RFC 5952), so that equal addresses compare equal. */
 function address(text: string): string | undefined {
   const bracketed = /^\[([0-9a-fA-F:.]+)\]$/.exec(text)?.[1];
@@ -169,19 +172,20 @@ export const listenAddress = notation(
   },
 );
 
+const defaultPorts: Record<string, string> = { http: ':80', https: ':443' };
+
 export const backendAddress = notation(
   {
     name: 'backend_address',
-    expected: 'http://HOST[:PORT] without a path, tcp://HOST:PORT, or unix:/PATH',
-    pattern: '^(http://(\\[[0-9a-fA-F:.]+\\]|[^:/?#@\\[\\]\\s]+)(:[0-9]{1,5})?/?|tcp://(\\[[0-9a-fA-F:.]+\\]|[^:/?#@\\[\\]\\s]+):[0-9]{1,5}|unix:/.+)$',
+    expected: 'http://HOST[:PORT] or https://HOST[:PORT] without a path, tcp://HOST:PORT, or unix:/PATH',
+    pattern: '^(https?://(\\[[0-9a-fA-F:.]+\\]|[^:/?#@\\[\\]\\s]+)(:[0-9]{1,5})?/?|tcp://(\\[[0-9a-fA-F:.]+\\]|[^:/?#@\\[\\]\\s]+):[0-9]{1,5}|unix:/.+)$',
   },
   (text): BackendAddress | undefined => {
-    const authority = /^(?:http:\/\/([^/?#@\s]+)\/?|tcp:\/\/([^/?#@\s]+:\d+))$/
-      .exec(text)
-      ?.slice(1)
-      .find((part) => part !== undefined);
-    const where = socketPath(text) ?? (authority === undefined ? undefined : hostAndPort(/:\d+$/.test(authority) ? authority : `${authority}:80`));
-    return where && !('port' in where && where.port === 0) ? { name: text, ...where } : undefined;
+    const path = socketPath(text);
+    if (path) return { name: text, ...path };
+    const [, scheme = '', authority = ''] = /^(https?|tcp(?!.*\/$)):\/\/([^/?#@\s]+)\/?$/.exec(text) ?? [];
+    const where = hostAndPort(/:\d+$/.test(authority) ? authority : authority + (defaultPorts[scheme] ?? ''));
+    return where && where.port !== 0 ? { name: text, ...where, ...(scheme === 'https' && { tls: true as const }) } : undefined;
   },
 );
 

@@ -1,10 +1,12 @@
 import type { ClientRequest, IncomingMessage, InformationEvent } from 'node:http';
 import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import type { BackendAddress } from '../config/values.ts';
 import { contained, tellLast } from '../proxy/contained.ts';
 import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
 import { fieldsFromRaw } from '../proxy/headers.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
+import { handshakeFailure } from './backend-tls.ts';
 import { isSendable, parseResponseHead, type ResponseHead } from './response-head.ts';
 import { joinTunnel } from './tunnel.ts';
 
@@ -17,6 +19,8 @@ export class ClientRequestStream implements BackendStream {
   readonly #request: BackendRequest;
   #recipient: Recipient | undefined;
   #response: IncomingMessage | undefined;
+  /** The backend has accepted the connection; the handshake, if any, may be under way. */
+  #isAccepted = false;
   #connected = false;
   #connectTimer: NodeJS.Timeout | undefined;
 
@@ -30,8 +34,10 @@ export class ClientRequestStream implements BackendStream {
     this.#connectTimer = setTimeout(late, request.timeouts.connect);
     const on = contained(outgoing, this.#fault);
     on('socket', (socket: Socket) => {
-      if (socket.connecting) contained(socket, this.#fault)('connect', () => this.#connect());
-      else this.#connect();
+      if (outgoing.reusedSocket) return this.#connect();
+      const onSocket = contained(socket, this.#fault);
+      onSocket('connect', () => (this.#isAccepted = true));
+      onSocket(socket instanceof TLSSocket ? 'secureConnect' : 'connect', () => this.#connect());
     });
     on('drain', () => this.#recipient?.drained());
     on('continue', () => this.#recipient?.informed(100, []));
@@ -78,6 +84,7 @@ export class ClientRequestStream implements BackendStream {
   #connect(): void {
     clearTimeout(this.#connectTimer);
     if (!this.#recipient) return;
+    this.#isAccepted = true;
     this.#connected = true;
     // Sends the head before the body comes; flushHeaders() would turn bytes beyond ASCII into UTF-8.
     if (this.#request.framing === 'none') this.#outgoing.end();
@@ -141,9 +148,11 @@ export class ClientRequestStream implements BackendStream {
     // Of a response that has begun, its own events tell the rest.
     if (this.#response) return;
     const cause = error.code ?? error.message;
-    if (!this.#connected) this.#fail('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
+    const facts = cause.startsWith('ERR_SSL') ? handshakeFailure(error) : { cause };
+    if (!this.#isAccepted) this.#fail('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
+    else if (!this.#connected) this.#fail('backend_tls', 'the TLS handshake with the backend failed', handshakeFailure(error));
     else if (cause.startsWith('HPE_')) this.#fail('backend_bad_response', "the backend's answer is malformed", { cause });
-    else if (!this.#outgoing.reusedSocket) this.#fail('backend_closed', 'the backend closed the connection without an answer', { cause });
+    else if (!this.#outgoing.reusedSocket) this.#fail('backend_closed', 'the backend closed the connection without an answer', facts);
     else {
       onStale();
       this.#fail('backend_stale', 'a kept connection to the backend was dead', { cause });

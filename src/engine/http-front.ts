@@ -4,6 +4,7 @@ import type { Log } from '../log.ts';
 import type { Connection } from '../proxy/client-stream.ts';
 import { Deadlines } from '../proxy/deadlines.ts';
 import { Handler } from '../proxy/handler.ts';
+import type { BackendFiles } from './backend-tls.ts';
 import { Http1Connection, type Http1Host } from './http1-connection.ts';
 import { HttpProxyEngine } from './http-proxy.ts';
 import { NativeEngine } from './native.ts';
@@ -24,9 +25,10 @@ export class HttpFront implements Http1Host {
   readonly #connections = new Set<Http1Connection>();
   #emptied: (() => void) | undefined;
 
-  constructor({ config, log }: { config: Config; log: Log }) {
+  constructor({ config, backendFiles = new Map(), log }: { config: Config; backendFiles?: BackendFiles; log: Log }) {
     this.timeouts = config.timeouts;
     this.#engines = { native: new NativeEngine(this.deadlines), 'http-proxy': new HttpProxyEngine() };
+    for (const engine of Object.values(this.#engines)) engine.update(backendFiles);
     this.handler = new Handler({ engines: this.#engines, log, deadlines: this.deadlines, config });
   }
 
@@ -46,8 +48,9 @@ export class HttpFront implements Http1Host {
   }
 
   /** Serves new requests from another configuration. */
-  update(config: Config): void {
+  update(config: Config, backendFiles: BackendFiles = new Map()): void {
     this.timeouts = config.timeouts;
+    for (const engine of Object.values(this.#engines)) engine.update(backendFiles);
     this.handler.update(config);
   }
 

@@ -3,10 +3,11 @@ import type { Readable } from 'node:stream';
 import httpProxy from 'http-proxy';
 import type { BackendAddress } from '../config/values.ts';
 import type { BackendRequest, BackendStream, Engine, Recipient } from '../proxy/engine.ts';
+import { type BackendFiles, type BackendTls, BackendTlsByRoute } from './backend-tls.ts';
 import { ClientRequestStream } from './client-request.ts';
 
 /** Most applications close an idle connection after 5 s; a `Keep-Alive: timeout=` shorter than that is obeyed. */
-const IDLE_CONNECTION = 4_000;
+const AGENT = { keepAlive: true, timeout: 4_000 };
 
 /**
  * http-proxy 1.18.1, held so that it cannot do harm. As published, a GET with `Trailer:` kills the process, a DELETE
@@ -16,25 +17,46 @@ const IDLE_CONNECTION = 4_000;
  * `stream` is run, its answer handling and its `ws()` are not used at all.
  */
 export class HttpProxyEngine implements Engine {
-  readonly #agent = new http.Agent({ keepAlive: true, timeout: IDLE_CONNECTION });
-  readonly #proxy = createProxy(this.#agent);
+  readonly #agent = new http.Agent(AGENT);
+  readonly #proxy = createProxy();
+  readonly #tls = new BackendTlsByRoute();
+  /** For `https://` backends, by their name. */
+  readonly #tlsAgents = new Map<string, { tls: BackendTls; agent: http.Agent }>();
+
+  update(files: BackendFiles): void {
+    this.#tls.update(files);
+  }
 
   send(backend: BackendAddress, request: BackendRequest, recipient: Recipient): BackendStream {
     const where = 'socketPath' in backend ? { host: 'localhost', port: 80, socketPath: backend.socketPath } : { host: backend.host, port: backend.port };
-    const outgoing = request.upgrade ? http.request({ ...where, agent: false, method: request.method }) : this.#open(request.method, where);
+    const agent = this.#agentFor(backend, request);
+    // Its way to a WebSocket is not used.
+    const outgoing = request.upgrade ? http.request({ ...where, agent, method: request.method }) : this.#open(request.method, where, agent);
     completeHead(outgoing, request);
-    return new ClientRequestStream(outgoing, backend, request, recipient, () => this.#dropIdle(where));
+    return new ClientRequestStream(outgoing, backend, request, recipient, () => dropIdle(agent, where));
+  }
+
+  /** http-proxy asks for plain HTTP; that connections are TLS is the agent's affair. A tunnel has an agent, and a connection, of its own. */
+  #agentFor(backend: BackendAddress, { upgrade, route }: BackendRequest): http.Agent {
+    if (!('tls' in backend)) return upgrade ? new http.Agent() : this.#agent;
+    const tls = this.#tls.of(route);
+    const known = this.#tlsAgents.get(backend.name);
+    if (known?.tls === tls && !upgrade) return known.agent;
+    const agent = new http.Agent(upgrade ? {} : AGENT);
+    agent.createConnection = () => tls.connect(backend);
+    if (!upgrade) this.#tlsAgents.set(backend.name, { tls, agent });
+    return agent;
   }
 
   /** http-proxy opens the request, and hands it over at once. */
-  #open(method: string, target: { host: string; port: number; socketPath?: string }): http.ClientRequest {
+  #open(method: string, target: { host: string; port: number; socketPath?: string }, agent: http.Agent): http.ClientRequest {
     let opened: http.ClientRequest | undefined;
     const pipe = (outgoing: http.ClientRequest): void => {
       opened = outgoing;
     };
     // What http-proxy touches of a request and a response, and nothing more.
     const incoming = { method, url: '/', headers: {}, socket: { destroyed: false }, on: () => {} } as unknown as http.IncomingMessage;
-    const options = { target, buffer: { pipe } as unknown as Readable };
+    const options = { target, agent, buffer: { pipe } as unknown as Readable };
     // Its callers listen for errors themselves; without a callback here http-proxy would throw them.
     quietly(() => this.#proxy.web(incoming, { finished: true } as http.ServerResponse, options, () => {}));
     if (!opened) throw new Error('http-proxy did not open a request');
@@ -43,20 +65,21 @@ export class HttpProxyEngine implements Engine {
 
   close(): void {
     this.#agent.destroy();
+    for (const { agent } of this.#tlsAgents.values()) agent.destroy();
   }
+}
 
-  /** A dead kept connection means a restarted backend: its siblings are as dead, and the retry must not find one. */
-  #dropIdle(target: { host: string; port: number; socketPath?: string }): void {
-    for (const socket of this.#agent.freeSockets[this.#agent.getName(target)] ?? []) socket.destroy();
-  }
+/** A dead kept connection means a restarted backend: its siblings are as dead, and the retry must not find one. */
+function dropIdle(agent: http.Agent, target: { host: string; port: number; socketPath?: string }): void {
+  for (const socket of agent.freeSockets[agent.getName(target)] ?? []) socket.destroy();
 }
 
 interface Passes {
   webPasses: { name: string }[];
 }
 
-function createProxy(agent: http.Agent): httpProxy {
-  const proxy = httpProxy.createProxyServer({ agent, selfHandleResponse: true, toProxy: true, prependPath: false });
+function createProxy(): httpProxy {
+  const proxy = httpProxy.createProxyServer({ selfHandleResponse: true, toProxy: true, prependPath: false });
   const passes = proxy as unknown as Passes;
   passes.webPasses = passes.webPasses.filter(({ name }) => name === 'stream');
   proxy.on('error', () => {});

@@ -1,6 +1,7 @@
 import type { BackendAddress } from '../config/values.ts';
 import type { Deadlines } from '../proxy/deadlines.ts';
 import type { BackendRequest, BackendStream, Engine, Recipient } from '../proxy/engine.ts';
+import { type BackendFiles, type BackendTls, BackendTlsByRoute } from './backend-tls.ts';
 import { UpstreamConnection, type UpstreamOwner } from './upstream-connection.ts';
 
 /** Idle connections to one backend. */
@@ -10,9 +11,14 @@ const MAX_IDLE = 256;
 export class NativeEngine implements Engine {
   readonly #deadlines: Deadlines;
   readonly #pools = new Map<string, ConnectionPool>();
+  readonly #tls = new BackendTlsByRoute();
 
   constructor(deadlines: Deadlines) {
     this.#deadlines = deadlines;
+  }
+
+  update(files: BackendFiles): void {
+    this.#tls.update(files);
   }
 
   send(backend: BackendAddress, request: BackendRequest, recipient: Recipient): BackendStream {
@@ -21,7 +27,7 @@ export class NativeEngine implements Engine {
       pool = new ConnectionPool(backend, this.#deadlines, () => this.#pools.delete(backend.name));
       this.#pools.set(backend.name, pool);
     }
-    const connection = pool.take(request);
+    const connection = pool.take(request, 'tls' in backend ? this.#tls.of(request.route) : undefined);
     connection.send(request, recipient);
     return connection;
   }
@@ -47,10 +53,10 @@ class ConnectionPool implements UpstreamOwner {
   }
 
   /** A kept connection, or a new one; always a new one for a request that may end in a tunnel. */
-  take({ upgrade, route, prelude }: BackendRequest): UpstreamConnection {
-    const kept = upgrade ? -1 : this.#idle.findLastIndex((connection) => areSame(connection.prelude, prelude));
-    if (kept !== -1) return this.#idle.splice(kept, 1)[0]!;
-    const connection = new UpstreamConnection(this.#backend, this, { mayTunnel: upgrade, prelude });
+  take({ upgrade, route, prelude }: BackendRequest, tls: BackendTls | undefined): UpstreamConnection {
+    const at = upgrade ? -1 : this.#idle.findLastIndex((connection) => connection.tls === tls && areSame(connection.prelude, prelude));
+    if (at !== -1) return this.#idle.splice(at, 1)[0]!;
+    const connection = new UpstreamConnection(this.#backend, this, { mayTunnel: upgrade, tls, prelude });
     this.#all.add(connection);
     this.#deadlines.watch(connection);
     // An application with a process for each connection has none for one more.

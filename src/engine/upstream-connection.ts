@@ -4,6 +4,7 @@ import { contained, tellLast } from '../proxy/contained.ts';
 import type { Timed } from '../proxy/deadlines.ts';
 import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
+import { type BackendTls, handshakeFailure } from './backend-tls.ts';
 import { BodyReader } from './body-reader.ts';
 import { findResponseHeadEnd, scanResponseHead } from './head.ts';
 import { MessageWriter } from './message-writer.ts';
@@ -16,6 +17,7 @@ const IDLE = 4_000;
 /** Interim answers to one request. */
 const MAX_INFORMATION = 100;
 const NOTHING = Buffer.alloc(0);
+const CLOSED = new Error('closed');
 /** Up to here, copying what was read costs less than giving the buffer away. */
 const SMALL = 8_192;
 
@@ -28,15 +30,26 @@ export interface UpstreamOwner {
   stale(): void;
 }
 
+/** How a connection begins. */
+interface Beginning {
+  tls: BackendTls | undefined;
+  /** What is sent before everything else, TLS too. */
+  prelude: Buffer | undefined;
+}
+
 /** A connection to a backend that speaks HTTP/1.1 (RFC 9112), and carries one request at a time. */
 export class UpstreamConnection implements BackendStream, Timed {
   deadline = Infinity;
   isConnected = false;
+  /** Undefined for plain TCP. */
+  readonly tls: BackendTls | undefined;
   readonly prelude: Buffer | undefined;
   readonly #backend: BackendAddress;
   readonly #owner: UpstreamOwner;
   readonly #socket: net.Socket;
   readonly #writer: MessageWriter;
+  /** The backend has accepted it; the handshake, if any, may be under way. */
+  #isAccepted = false;
   /** Where the next bytes go. */
   #reading: ReadBuffer | undefined;
   /** Whose bytes are being looked at. */
@@ -58,24 +71,25 @@ export class UpstreamConnection implements BackendStream, Timed {
   /** How long it may be idle, in ms. */
   #idle = IDLE;
 
-  /**
-   * @param mayTunnel the connection may be given away after a 101, so it must be an ordinary stream
-   * @param prelude what is sent before everything else
-   */
-  constructor(backend: BackendAddress, owner: UpstreamOwner, { mayTunnel, prelude }: { mayTunnel: boolean; prelude: Buffer | undefined }) {
+  /** @param beginning with `mayTunnel`, the connection may be given away after a 101, so it must be an ordinary stream */
+  constructor(backend: BackendAddress, owner: UpstreamOwner, { mayTunnel, tls, prelude }: Beginning & { mayTunnel: boolean }) {
+    this.tls = tls;
     this.prelude = prelude;
     this.#backend = backend;
     this.#owner = owner;
     // Reading into a buffer of our own instead of a new one each time saves a tenth of a small request.
     const onread = { buffer: () => this.#readBuffer(), callback: (length: number) => this.#onRead(length) };
-    const where = 'socketPath' in backend ? { path: backend.socketPath } : { host: backend.host, port: backend.port };
-    const socket = net.connect({ ...where, noDelay: true, ...(mayTunnel ? {} : { onread }) });
+    // Node does not read like this through one socket into another.
+    const isStream = mayTunnel || (tls !== undefined && prelude !== undefined);
+    const socket = open(backend, { tls, prelude }, isStream ? {} : { onread });
     this.#socket = socket;
     this.#writer = new MessageWriter(socket);
-    if (prelude) socket.write(prelude);
     const on = contained(socket, (error) => this.fault(error));
-    if (mayTunnel) on('data', (bytes: Buffer) => this.#read(bytes));
+    if (isStream) on('data', (bytes: Buffer) => this.#read(bytes));
     on('connect', () => {
+      this.#isAccepted = true;
+    });
+    on(tls ? 'secureConnect' : 'connect', () => {
       this.isConnected = true;
       this.deadline = Infinity;
       this.#recipient?.connected();
@@ -84,9 +98,9 @@ export class UpstreamConnection implements BackendStream, Timed {
     on('drain', () => {
       if (!this.#isSent) this.#recipient?.drained();
     });
-    on('error', (error: NodeJS.ErrnoException) => this.#fail(error.code ?? error.message));
+    on('error', (error: NodeJS.ErrnoException) => this.#fail(error));
     on('close', () => {
-      this.#fail('closed');
+      this.#fail(CLOSED);
       owner.closed(this);
     });
   }
@@ -103,7 +117,8 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#information = 0;
     const expect = expectContinue ? 'Expect: 100-continue\r\n' : '';
     this.#writer.begin(`${method} ${target} HTTP/1.1\r\n${fields.lines}${expect}\r\n`, framing === 'chunked');
-    if (this.#isSent || !this.isConnected) this.#writer.flush();
+    // Nothing is given to TLS before it is known who the backend is.
+    if (this.isConnected ? this.#isSent : !this.tls) this.#writer.flush();
   }
 
   /** An error of ours: it ends this connection, and what it carries. */
@@ -270,17 +285,21 @@ export class UpstreamConnection implements BackendStream, Timed {
       this.#persistent = false;
       this.#complete(recipient, body);
     } else {
-      this.#fail('closed');
+      this.#fail(CLOSED);
       this.abort();
     }
   }
 
   /** The connection is gone. */
-  #fail(cause: string): void {
+  #fail(error: NodeJS.ErrnoException): void {
     if (!this.#recipient) return;
-    if (!this.isConnected) this.#give('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
-    else if (this.#body) this.#give('backend_closed', 'the backend broke off its answer; the client was cut', { cause });
-    else if (!this.#isReused || this.#isAnswering) this.#give('backend_closed', 'the backend closed the connection without an answer', { cause });
+    const cause = error.code ?? error.message;
+    // A server that speaks TLS 1.3 refuses client certificates after the handshake.
+    const facts = cause.startsWith('ERR_SSL') ? handshakeFailure(error) : { cause };
+    if (!this.#isAccepted) this.#give('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
+    else if (!this.isConnected) this.#give('backend_tls', 'the TLS handshake with the backend failed', handshakeFailure(error));
+    else if (this.#body) this.#give('backend_closed', 'the backend broke off its answer; the client was cut', facts);
+    else if (!this.#isReused || this.#isAnswering) this.#give('backend_closed', 'the backend closed the connection without an answer', facts);
     else {
       this.#owner.stale();
       this.#give('backend_stale', 'a kept connection to the backend was dead', { cause });
@@ -301,6 +320,14 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.abort();
     if (recipient) tellLast(recipient, () => recipient.failed(this.#error(code, message, facts)));
   }
+}
+
+function open(backend: BackendAddress, { tls, prelude }: Beginning, options: { onread?: net.OnReadOpts }): net.Socket {
+  if (tls && 'host' in backend && !prelude) return tls.connect(backend, options);
+  const where = 'socketPath' in backend ? { path: backend.socketPath } : { host: backend.host, port: backend.port };
+  const socket = net.connect({ ...where, noDelay: true, ...options });
+  if (prelude) socket.write(prelude);
+  return tls && 'host' in backend ? tls.connect(backend, { socket }) : socket;
 }
 
 function looksLikeHttp(input: Buffer): boolean {

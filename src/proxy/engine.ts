@@ -57,8 +57,8 @@ export interface Recipient {
   /** After a 101. `join` ties the backend's connection to the client's until either ends or nothing moves for `idle` ms. */
   switched(answer: AnswerHead, join: (client: Duplex, idle: number) => Promise<TunnelTraffic>): void;
   /**
-   * `backend_unreachable` and `backend_connect_timeout` mean that no byte was sent, `backend_stale` that a kept connection
-   * died before any byte of an answer.
+   * `backend_unreachable`, `backend_connect_timeout` and `backend_tls` mean that no byte was sent, `backend_stale` that a kept
+   * connection died before any byte of an answer.
    */
   failed(error: ProxyError): void;
   /** An error of ours. */
@@ -88,6 +88,7 @@ export interface BackendStream {
 
 /** Carries requests to backends. The proxy chooses the backend, decides the fields and answers the client; an engine knows connections. */
 export interface Engine {
+  /** @throws ProxyError instead of telling the recipient that it failed */
   send(backend: BackendAddress, request: BackendRequest, recipient: Recipient): BackendStream;
   /** Cuts every connection. */
   close(): void;

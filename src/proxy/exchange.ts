@@ -5,7 +5,7 @@ import { tellLast } from './contained.ts';
 import type { Deadlines, Timed } from './deadlines.ts';
 import type { AnswerHead, BackendRequest, BackendStream, Engine, Recipient, TunnelTraffic } from './engine.ts';
 import { field, FieldList, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
-import { ProxyError } from './proxy-error.ts';
+import { ProxyError, type ProxyErrorCode } from './proxy-error.ts';
 import type { RequestHead } from './request-head.ts';
 import { page } from './page.ts';
 import { type Upstream, type UpstreamPool, waitedInVain, type Waiter } from './upstream.ts';
@@ -19,6 +19,8 @@ export interface Forwarding {
   tunnelIdle: number;
 }
 
+/** No byte of the request was sent. */
+const UNCONNECTED: ReadonlySet<string> = new Set<ProxyErrorCode>(['backend_unreachable', 'backend_connect_timeout', 'backend_tls']);
 /** RFC 9110, 9.2.2. */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 
@@ -233,7 +235,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   failed(error: ProxyError): void {
     if (this.#over) return;
     const { code } = error;
-    const unconnected = code === 'backend_unreachable' || code === 'backend_connect_timeout';
+    const unconnected = UNCONNECTED.has(code);
     const pool = this.#forwarding?.pool;
     if (this.#upstream && unconnected) {
       this.#upstream.unreachable(Date.now());
@@ -302,7 +304,12 @@ export class Exchange implements Recipient, Timed, Waiter {
     // Connecting is the engine's to time.
     this.deadline = Infinity;
     this.#upstream = upstream;
-    this.#backend = engine.send(upstream.address, request, this);
+    try {
+      this.#backend = engine.send(upstream.address, request, this);
+    } catch (error) {
+      if (error instanceof ProxyError) return this.failed(error);
+      throw error;
+    }
     if (this.#backend.isConnected) this.connected();
   }
 

@@ -27,6 +27,7 @@ export const proxyErrors = {
   internal: [500, 'A fault in Staplegate. Please report it.'],
   unsupported_transfer_coding: [501, 'Transfer-Encoding is something other than chunked.'],
   backend_unreachable: [502, 'No connection to the backend: is the application running, and is routes[].backends right?'],
+  backend_tls: [502, 'The TLS handshake with an https backend failed, or its certificate is not good: see routes[].backend_tls.'],
   backend_closed: [502, 'The backend closed the connection before or in the middle of its answer.'],
   backend_stale: [502, 'A kept connection to the backend was dead, and the request could not safely be repeated.'],
   backend_bad_response: [502, 'What the backend answered is not proper HTTP/1.'],

@@ -12,6 +12,7 @@ import { Stapler } from '../ocsp/stapler.ts';
 import type { Snapshot } from '../snapshot.ts';
 import { version } from '../version.ts';
 import type { InheritedSocket } from '../worker/worker.ts';
+import { backendFileNames, readBackendFiles } from './backend-files.ts';
 import { Rollout } from './rollout.ts';
 import { notifyServiceManager } from './service-manager.ts';
 import type { Sockets } from './sockets.ts';
@@ -45,6 +46,7 @@ export class Supervisor {
   readonly #certificateWatcher: FileWatcher;
   #config: Config;
   #clientAuthorities = new Map<string, string>();
+  #backendFiles = new Map<string, string>();
   #policyProblems: PolicyProblem[] = [];
   #control: { close(): Promise<void> } | undefined;
   /** What workers accept on. */
@@ -166,8 +168,11 @@ export class Supervisor {
   async #isInForce(): Promise<boolean> {
     try {
       const config = await loadConfig(this.#config.file);
-      const { authorities, problems } = await readClientAuthorities(config, this.#clientAuthorities);
-      return isDeepStrictEqual([config, authorities, problems], [this.#config, this.#clientAuthorities, this.#policyProblems]);
+      const read = await this.#readFiles(config);
+      return isDeepStrictEqual(
+        [config, read],
+        [this.#config, { authorities: this.#clientAuthorities, files: this.#backendFiles, problems: this.#policyProblems }],
+      );
     } catch {
       return false; // the reload says what is wrong
     }
@@ -236,10 +241,17 @@ export class Supervisor {
   }
 
   async #readPolicies(config: Config): Promise<void> {
-    const { authorities, problems } = await readClientAuthorities(config, this.#clientAuthorities);
+    const { authorities, files, problems } = await this.#readFiles(config);
     this.#clientAuthorities = authorities;
+    this.#backendFiles = files;
     this.#policyProblems = problems;
     for (const { severity, virtualHost, code, message } of problems) this.#log[severity](message, { code, virtual_host: virtualHost });
+  }
+
+  async #readFiles(config: Config) {
+    const { authorities, problems } = await readClientAuthorities(config, this.#clientAuthorities);
+    const backends = await readBackendFiles(config, this.#backendFiles);
+    return { authorities, files: backends.files, problems: [...problems, ...backends.problems] };
   }
 
   /** Reads what a configuration names and brings its certificates into service. */
@@ -262,6 +274,7 @@ export class Supervisor {
       config: this.#config,
       ...this.#rollout.inService(),
       clientAuthorities: this.#clientAuthorities,
+      backendFiles: this.#backendFiles,
       ticketSecret: this.#tickets.current,
       limits: workerLimits(this.#config.limits, resources(workerCount(this.#config))),
     };
@@ -284,7 +297,7 @@ export class Supervisor {
 
   /** The configuration with the authorities that it names, all pairs of certificate and key, and responses given by hand. */
   #watchFiles(): void {
-    this.#configWatcher.update([this.#config.file, ...this.#clientAuthorities.keys()]);
+    this.#configWatcher.update([this.#config.file, ...this.#clientAuthorities.keys(), ...backendFileNames(this.#config)]);
     this.#certificateWatcher.update([...this.#store.files(), ...this.#stapler.files()], this.#store.directories());
   }
 

@@ -8,7 +8,7 @@ import { isBelow, policyInForce, protocolOptions } from '../tls/policy.ts';
 export interface PolicyProblem {
   virtualHost: string;
   severity: 'error' | 'warn';
-  code: 'client_authority' | 'tls_policy';
+  code: 'client_authority' | 'tls_policy' | 'backend_tls_file';
   message: string;
 }
 
@@ -45,8 +45,8 @@ export async function readClientAuthorities(
   return { authorities, problems };
 }
 
-/** Every certificate is parsed: the TLS library takes those before the first damaged one, and says nothing of the rest. */
-async function readAuthorities(file: string): Promise<string> {
+/** PEM of authorities. Every certificate is parsed: the TLS library takes those before the first damaged one, and says nothing of the rest. */
+export async function readAuthorities(file: string): Promise<string> {
   const pem = await readText(file);
   readCertificates(pem, file);
   return pem;

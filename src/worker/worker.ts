@@ -38,7 +38,7 @@ export class Worker {
     this.#log = log;
     this.#snapshot = snapshot;
     this.#staples = new Map(snapshot.staples);
-    this.#http = new HttpFront({ config: snapshot.config, log });
+    this.#http = new HttpFront({ config: snapshot.config, backendFiles: snapshot.backendFiles, log });
     this.#admission = new Admission({ counters: this.connections, limits: snapshot.limits, log });
     this.#passthrough = new Passthrough({ config: snapshot.config, log });
     this.#tls = new TlsFront({
@@ -114,7 +114,7 @@ export class Worker {
         this.#staples = new Map(update.snapshot.staples);
         this.#log.configure(update.snapshot.config.log);
         this.#admission.limits = update.snapshot.limits;
-        this.#http.update(update.snapshot.config);
+        this.#http.update(update.snapshot.config, update.snapshot.backendFiles);
         this.#passthrough.update(update.snapshot.config);
         this.#tls.update(update.snapshot);
         const now = clientRules(update.snapshot);

@@ -63,7 +63,13 @@ export function both(name: string, check: (t: TestContext, engine: 'native' | 'h
   for (const engine of ['native', 'http-proxy'] as const) test(`${name} (${engine})`, { timeout: 10_000 }, (t) => check(t, engine));
 }
 
-export async function startFront(t: TestContext, config: Config, connection: Partial<Connection> = {}): Promise<TestFront> {
+/** @param backendFiles text of the files that routes name, by path */
+export async function startFront(
+  t: TestContext,
+  config: Config,
+  connection: Partial<Connection> = {},
+  backendFiles: ReadonlyMap<string, string> = new Map(),
+): Promise<TestFront> {
   const lines: Line[] = [];
   const waiting = new Set<() => void>();
   const at =
@@ -73,7 +79,7 @@ export async function startFront(t: TestContext, config: Config, connection: Par
       for (const wake of waiting) wake();
     };
   const log: Log = { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };
-  const front = new HttpFront({ config, log });
+  const front = new HttpFront({ config, backendFiles, log });
   const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: false }, (socket) => {
     front.accept(socket, {
       clientAddress: '192.0.2.7',

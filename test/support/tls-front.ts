@@ -32,6 +32,7 @@ export function snapshotOf(authority: Authority, hosts: Keys[], identities: Iden
     identities,
     staples: new Map(),
     clientAuthorities,
+    backendFiles: new Map(),
     ticketSecret: Buffer.alloc(32, 7),
     limits: { connections: 1000, handshakes: 500, connectionsPerAddress: undefined, ...limits },
   };
