@@ -84,7 +84,7 @@ export class Http1Connection implements ClientStream, Timed {
     const on = contained(socket, (error) => this.fault(error));
     on('data', (bytes: Buffer) => this.#read(bytes));
     on('end', () => this.#peerEnded());
-    on('drain', () => this.#exchange?.clientDrained());
+    on('drain', () => this.#drained());
     on('error', () => socket.destroy());
     on('close', () => {
       host.deadlines.forget(this);
@@ -126,16 +126,16 @@ export class Http1Connection implements ClientStream, Timed {
   }
 
   expire(): void {
-    if (this.#exchange || this.#isLingering) return this.destroy();
-    if (this.#input.length > 0) {
-      this.#reject(new ProxyError('client_head_timeout', 'the client did not finish its request head', { setting: 'timeouts.request_header' }));
-      return;
-    }
-    // A slow client may still be taking the end of its answer.
-    const taken = this.#socket.bytesWritten - this.#socket.writableLength;
-    if (this.#socket.writableLength > 0 && taken > this.#taken) {
+    const waiting = this.#socket.writableLength;
+    const taken = this.#socket.bytesWritten - waiting;
+    if (waiting > 0 && taken > this.#taken) {
+      // A slow client is still taking the end of its answer.
       this.#taken = taken;
       this.#limit(this.#host.timeouts.responseBody);
+    } else if (waiting > 0 || this.#exchange || this.#isLingering) {
+      this.destroy();
+    } else if (this.#input.length > 0) {
+      this.#reject(new ProxyError('client_head_timeout', 'the client did not finish its request head', { setting: 'timeouts.request_header' }));
     } else {
       this.#socket.end();
       this.destroy();
@@ -161,16 +161,24 @@ export class Http1Connection implements ClientStream, Timed {
     if (this.#isAdvancing) return;
     this.#isAdvancing = true;
     while (this.#input.length > 0 && !this.#isLingering && !this.#isTunnel && !this.#socket.destroyed) {
-      if (!this.#exchange) {
-        if (this.#isOutdated || !this.#readHead()) break;
-      } else if (this.#body) {
+      if (this.#exchange && this.#body) {
         this.#readBody(this.#exchange, this.#body);
-      } else {
+      } else if (this.#exchange || !this.#writer.isReady) {
+        // The next request waits until the answer to the last is complete, and taken.
         if (this.#input.length > MAX_AHEAD) this.#socket.pause();
+        break;
+      } else if (this.#isOutdated || !this.#readHead()) {
         break;
       }
     }
     this.#isAdvancing = false;
+  }
+
+  #drained(): void {
+    if (this.#isTunnel) return;
+    if (this.#exchange) return this.#exchange.clientDrained();
+    this.resumeBody();
+    this.#advance();
   }
 
   /** @returns false when more bytes are needed */

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import type { ServerResponse } from 'node:http';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { HttpFront } from '../src/engine/http-front.ts';
+import { RawBackend, httpBackend } from './support/backend.ts';
+import { configOf } from './support/config.ts';
+import { both, startFront } from './support/front.ts';
+
+/** Clients that take their time: what was promised to them is kept, and what is kept for them is bounded. */
+
+function get(path = '/', fields = ''): string {
+  return `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${fields}\r\n`;
+}
+
+both('a client that pipelines and does not read its answers gets no more of them', async (t, engine) => {
+  const body = 'x'.repeat(50_000);
+  const asked = { slow: 0, other: 0 };
+  const { url } = await httpBackend(t, (req, res) => {
+    asked[req.url === '/other' ? 'other' : 'slow'] += 1;
+    res.end(body);
+  });
+  const front = await startFront(t, configOf({ engine, backends: [url] }));
+  const client = await front.connect();
+  client.socket.pause();
+  const count = 600;
+  client.send(get().repeat(count));
+  // Others are served meanwhile, one after the other: enough time to answer the first one more often than the kernel holds.
+  for (let n = 0; n < 200; n += 1) await front.ask(get('/other'));
+  assert.ok(asked.slow < count / 2, `${asked.slow} of ${count} answers were fetched for a client that reads none`);
+  client.socket.resume();
+  for (let n = 0; n < count; n += 1) assert.equal((await client.answer()).body.length, body.length);
+});
+
+both('the last answer of a connection reaches a client that takes longer than the wait for its end', async (t, engine) => {
+  const accept = t.mock.method(HttpFront.prototype, 'accept');
+  const asked = Promise.withResolvers<ServerResponse>();
+  const { url } = await httpBackend(t, (_req, res) => asked.resolve(res));
+  const front = await startFront(t, configOf({ engine, backends: [url] }, { log: { access: true } }));
+  const client = await front.connect();
+  client.socket.pause();
+  client.send(get('/', 'Connection: close\r\n'));
+  const answer = await asked.promise;
+  const socket = accept.mock.calls[0]?.arguments[0];
+  assert.ok(socket);
+  // Until the kernel takes no more; then the rest of the answer waits in the process.
+  let sent = 0;
+  while (socket.writableLength === 0) {
+    answer.write(Buffer.alloc(16_384, 'x'));
+    sent += 16_384;
+    while (socket.bytesWritten < sent) await immediate();
+  }
+  answer.end();
+  while (!front.log.some(({ facts }) => facts['status'] === 200)) await immediate();
+  assert.ok(socket.writableLength > 0);
+
+  const swept = Promise.withResolvers<void>();
+  const clock = performance.now.bind(performance);
+  const later = t.mock.method(performance, 'now', () => {
+    if (later.mock.callCount() > 2) swept.resolve();
+    return clock() + 10_000;
+  });
+  await swept.promise;
+  later.mock.restore();
+  client.socket.resume();
+  assert.equal((await client.answer()).body.length, sent);
+});
+
+both('a client that has drained a tunnel is not bound by the limits of an answer', async (t, engine) => {
+  const accept = t.mock.method(HttpFront.prototype, 'accept');
+  const message = 'm'.repeat(12_000_000);
+  const backend = await new RawBackend(({ socket, text }) => {
+    if (text.endsWith('again')) socket.write('here');
+    else if (text.includes('/ws')) socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n${message}`);
+    else if (text.endsWith('\r\n\r\n')) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc');
+  }).listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }, { timeouts: { response_body: '50ms' } }));
+  const client = await front.connect();
+  client.socket.pause();
+  client.send(get('/ws', 'Connection: Upgrade\r\nUpgrade: websocket\r\n'));
+  await backend.until(([first]) => first?.text.endsWith('\r\n\r\n') === true);
+  const socket = accept.mock.calls[0]?.arguments[0];
+  while (socket?.writableLength === 0) await immediate();
+  client.socket.resume();
+  await client.until(() => client.text.endsWith(message));
+  // Whatever bounds the tunnel by response_body now would end it before this one, which begins later.
+  assert.match(await front.all(get('/stalls')), /abc$/);
+  await front.logged('response_stalled');
+  client.send('again');
+  await client.until(() => client.text.endsWith('here'));
+});
