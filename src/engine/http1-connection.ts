@@ -65,6 +65,8 @@ export class Http1Connection implements ClientStream, Timed {
   #answer: 'awaited' | 'begun' | 'complete' = 'awaited';
   #bodyless = false;
   #isLast = false;
+  /** It waits for a 100 (Continue): whether its body or its next request comes behind another answer, nobody can tell. */
+  #isHesitant = false;
 
   /** Our side is closed; what comes is dropped, until the client closes too. */
   #isLingering = false;
@@ -202,7 +204,10 @@ export class Http1Connection implements ClientStream, Timed {
 
   #begin(head: RequestHead): void {
     this.#enter(head);
-    if (head.framing !== 'none' && head.framing !== 0) this.#body = new BodyReader(head.framing, 'bad_request');
+    if (head.framing !== 'none' && head.framing !== 0) {
+      this.#body = new BodyReader(head.framing, 'bad_request');
+      this.#isHesitant = head.facts.expectContinue;
+    }
     this.#exchange = this.#host.handler.begin(this, head);
     this.#settle();
   }
@@ -224,9 +229,11 @@ export class Http1Connection implements ClientStream, Timed {
     this.#left = MAX_LEFT;
     this.#answer = 'awaited';
     this.#isLast = false;
+    this.#isHesitant = false;
   }
 
   #readBody(exchange: Exchange, body: BodyReader): void {
+    this.#isHesitant = false;
     try {
       const taken = body.read(this.#input, (piece) => {
         if (exchange.isOver) this.#left -= piece.length;
@@ -260,6 +267,7 @@ export class Http1Connection implements ClientStream, Timed {
 
   inform(status: number, fields: readonly Field[]): void {
     if (this.#head?.version !== '1.1') return;
+    if (status === 100) this.#isHesitant = false;
     const text = status === 100 ? '' : fieldLines(fields);
     this.#writer.begin(`HTTP/1.1 ${status} ${status === 100 ? 'Continue' : 'Early Hints'}\r\n${text}\r\n`, false);
     this.#writer.flush();
@@ -272,7 +280,12 @@ export class Http1Connection implements ClientStream, Timed {
     this.#bodyless = head?.method === 'HEAD' || status === 204 || status === 304;
     // Without a length and without chunks, only the end of the connection ends the answer (RFC 9112, 6.3).
     this.#isLast ||=
-      last || head?.facts.persistent !== true || this.#host.isClosing || this.#isOutdated || (framing === 'chunked' && !chunked && !this.#bodyless);
+      last ||
+      this.#isHesitant ||
+      head?.facts.persistent !== true ||
+      this.#host.isClosing ||
+      this.#isOutdated ||
+      (framing === 'chunked' && !chunked && !this.#bodyless);
     let text = `HTTP/1.1 ${status} ${reason}\r\n${fields.lines}`;
     // RFC 9110, 6.6.1: whoever forwards an answer without a date adds one.
     if (!fields.list.some(({ key }) => key === 'date')) text += dateLine();

@@ -125,7 +125,7 @@ export class Exchange implements Recipient, Timed, Waiter {
     }
     const { reason, fields, body } = page(error.status, this.#head && valuesOf(this.#head.fields, 'accept')[0]);
     if (error.code === 'method_not_allowed') fields.push(field('Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'));
-    this.respond(error.status, reason, fields, body, this.#head === undefined || error.code === 'client_body_timeout' || error.code === 'bad_request');
+    this.respond(error.status, reason, fields, body, error.code === 'client_body_timeout');
   }
 
   // From the client.
@@ -196,9 +196,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   answered(answer: AnswerHead): void {
     if (this.#over) return;
     this.#status = answer.status;
-    // A client that was not told to continue may send its body now, or the next request: nobody can tell.
-    const last = this.#requestTrailers === undefined && this.#blocked && this.#forwarding?.request.expectContinue === true;
-    this.#client.respond(answer, last);
+    this.#client.respond(answer, false);
     this.#arm();
   }
 
