@@ -14,8 +14,6 @@ import { joinTunnel } from './tunnel.ts';
 
 /** Most applications close an idle connection after 5 s. */
 const IDLE = 4_000;
-/** Interim answers to one request. */
-const MAX_INFORMATION = 100;
 const NOTHING = Buffer.alloc(0);
 const CLOSED = new Error('closed');
 /** Up to here, copying what was read costs less than giving the buffer away. */
@@ -66,7 +64,6 @@ export class UpstreamConnection implements BackendStream, Timed {
   /** A byte of the answer has come. */
   #isAnswering = false;
   #body: BodyReader | undefined;
-  #information = 0;
   #persistent = false;
   /** How long it may be idle, in ms. */
   #idle = IDLE;
@@ -114,7 +111,6 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#recipient = recipient;
     this.#isSent = framing === 'none';
     this.#isAnswering = false;
-    this.#information = 0;
     const expect = expectContinue ? 'Expect: 100-continue\r\n' : '';
     this.#writer.begin(`${method} ${target} HTTP/1.1\r\n${fields.lines}${expect}\r\n`, framing === 'chunked');
     // Nothing is given to TLS before it is known who the backend is.
@@ -223,8 +219,6 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#searched = 0;
     this.#input = end === this.#input.length ? NOTHING : this.#input.subarray(end);
     if (scanned.status >= 100 && scanned.status < 200 && scanned.status !== 101) {
-      this.#information += 1;
-      if (this.#information > MAX_INFORMATION) throw this.#error('backend_bad_response', 'the backend sends interim answers without end');
       recipient.informed(scanned.status, scanned.fields);
       return true;
     }

@@ -24,6 +24,9 @@ const UNCONNECTED: ReadonlySet<string> = new Set<ProxyErrorCode>(['backend_unrea
 /** RFC 9110, 9.2.2. */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 
+/** Interim answers to one request. */
+const MAX_INTERIM = 100;
+
 /**
  * One request and its answer, between a client's stream and a backend's. Ends exactly once: with the answer complete,
  * with a page, or with the client cut; whatever comes after that is ignored.
@@ -54,6 +57,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   /** The backend takes no more of the body for now, or the client waits for a 100 (Continue). */
   #blocked = false;
   #repeatable = false;
+  #interim = 0;
   #status = 0;
   #bytes = 0;
   #over = false;
@@ -187,6 +191,11 @@ export class Exchange implements Recipient, Timed, Waiter {
 
   informed(status: number, fields: readonly Field[]): void {
     if (this.#over || this.#status > 0) return;
+    this.#interim += 1;
+    if (this.#interim > MAX_INTERIM) {
+      const facts = { backend: this.#upstream?.address.name };
+      return this.failed(new ProxyError('backend_bad_response', 'the backend sends interim answers without end', facts));
+    }
     if (status === 100 && !this.#forwarding?.request.expectContinue) return;
     if (status === 100) this.#blocked = false;
     if (status === 100 || status === 103) this.#client.inform(status, responseFields(status, fields));
