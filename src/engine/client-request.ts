@@ -104,9 +104,7 @@ export class ClientRequestStream implements BackendStream {
     this.#response = response;
     const recipient = this.#recipient;
     const on = contained(response, this.#fault);
-    on('error', (error: NodeJS.ErrnoException) => {
-      this.#fail('backend_closed', 'the backend broke off its answer; the client was cut', { cause: error.code ?? error.message });
-    });
+    on('error', (error: NodeJS.ErrnoException) => this.#breakOff(error));
     try {
       recipient?.answered(this.#head(response));
     } catch (error) {
@@ -145,8 +143,9 @@ export class ClientRequestStream implements BackendStream {
   }
 
   #explain(error: NodeJS.ErrnoException, onStale: () => void): void {
-    // Of a response that has begun, its own events tell the rest.
-    if (this.#response) return;
+    if (this.#response?.complete) return;
+    // Node takes a reset for the end of a response that ends with its connection.
+    if (this.#response) return this.#breakOff(error);
     const cause = error.code ?? error.message;
     const facts = cause.startsWith('ERR_SSL') ? handshakeFailure(error) : { cause };
     if (!this.#isAccepted) this.#fail('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
@@ -157,6 +156,10 @@ export class ClientRequestStream implements BackendStream {
       onStale();
       this.#fail('backend_stale', 'a kept connection to the backend was dead', { cause });
     }
+  }
+
+  #breakOff(error: NodeJS.ErrnoException): void {
+    this.#fail('backend_closed', 'the backend broke off its answer; the client was cut', { cause: error.code ?? error.message });
   }
 
   #reject(error: unknown): void {
