@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { HttpFront } from '../src/engine/http-front.ts';
 import { RawBackend, httpBackend } from './support/backend.ts';
@@ -10,6 +11,13 @@ import { both, startFront } from './support/front.ts';
 
 function get(path = '/', fields = ''): string {
   return `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${fields}\r\n`;
+}
+
+async function untilFull(socket: Socket | undefined): Promise<void> {
+  for (;;) {
+    if (socket?.writableLength !== 0) return;
+    await immediate();
+  }
 }
 
 both('a client that pipelines and does not read its answers gets no more of them', async (t, engine) => {
@@ -79,7 +87,7 @@ both('a client that has drained a tunnel is not bound by the limits of an answer
   client.send(get('/ws', 'Connection: Upgrade\r\nUpgrade: websocket\r\n'));
   await backend.until(([first]) => first?.text.endsWith('\r\n\r\n') === true);
   const socket = accept.mock.calls[0]?.arguments[0];
-  while (socket?.writableLength === 0) await immediate();
+  await untilFull(socket);
   client.socket.resume();
   await client.until(() => client.text.endsWith(message));
   // Whatever bounds the tunnel by response_body now would end it before this one, which begins later.

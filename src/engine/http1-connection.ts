@@ -64,6 +64,7 @@ export class Http1Connection implements ClientStream, Timed {
   #left = MAX_LEFT;
   #answer: 'awaited' | 'begun' | 'complete' = 'awaited';
   #bodyless = false;
+  #endsWithConnection = false;
   #isLast = false;
   /** It waits for a 100 (Continue): whether its body or its next request comes behind another answer, nobody can tell. */
   #isHesitant = false;
@@ -279,13 +280,8 @@ export class Http1Connection implements ClientStream, Timed {
     this.#answer = 'begun';
     this.#bodyless = head?.method === 'HEAD' || status === 204 || status === 304;
     // Without a length and without chunks, only the end of the connection ends the answer (RFC 9112, 6.3).
-    this.#isLast ||=
-      last ||
-      this.#isHesitant ||
-      head?.facts.persistent !== true ||
-      this.#host.isClosing ||
-      this.#isOutdated ||
-      (framing === 'chunked' && !chunked && !this.#bodyless);
+    this.#endsWithConnection = framing === 'chunked' && !chunked && !this.#bodyless;
+    this.#isLast ||= last || this.#isHesitant || this.#endsWithConnection || head?.facts.persistent !== true || this.#host.isClosing || this.#isOutdated;
     let text = `HTTP/1.1 ${status} ${reason}\r\n${fields.lines}`;
     // RFC 9110, 6.6.1: whoever forwards an answer without a date adds one.
     if (!fields.list.some(({ key }) => key === 'date')) text += dateLine();
@@ -312,7 +308,10 @@ export class Http1Connection implements ClientStream, Timed {
 
   cut(): void {
     this.#writer.flush();
-    this.destroy();
+    // Where the end of the connection ends the answer, TLS tells a cut one by the missing close_notify, TCP only by a reset.
+    const isTcp = !('encrypted' in this.#socket) && this.#socket.remoteAddress !== undefined;
+    if (this.#endsWithConnection && isTcp) this.#socket.resetAndDestroy();
+    else this.destroy();
   }
 
   switchProtocols(fields: readonly Field[]): Duplex | undefined {
