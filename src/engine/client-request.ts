@@ -22,6 +22,8 @@ export class ClientRequestStream implements BackendStream {
   /** The backend has accepted the connection; the handshake, if any, may be under way. */
   #isAccepted = false;
   #connected = false;
+  /** What the connection had read when it was taken for this request. */
+  #bytesBefore = 0;
   #connectTimer: NodeJS.Timeout | undefined;
 
   /** `onStale` is told when a kept connection turned out to be dead. */
@@ -34,6 +36,7 @@ export class ClientRequestStream implements BackendStream {
     this.#connectTimer = setTimeout(late, request.timeouts.connect);
     const on = contained(outgoing, this.#fault);
     on('socket', (socket: Socket) => {
+      this.#bytesBefore = socket.bytesRead;
       if (outgoing.reusedSocket) return this.#connect();
       const onSocket = contained(socket, this.#fault);
       onSocket('connect', () => (this.#isAccepted = true));
@@ -151,7 +154,8 @@ export class ClientRequestStream implements BackendStream {
     if (!this.#isAccepted) this.#fail('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
     else if (!this.#connected) this.#fail('backend_tls', 'the TLS handshake with the backend failed', handshakeFailure(error));
     else if (cause.startsWith('HPE_')) this.#fail('backend_bad_response', "the backend's answer is malformed", { cause });
-    else if (!this.#outgoing.reusedSocket) this.#fail('backend_closed', 'the backend closed the connection without an answer', facts);
+    else if (!this.#outgoing.reusedSocket || (this.#outgoing.socket?.bytesRead ?? 0) > this.#bytesBefore)
+      this.#fail('backend_closed', 'the backend closed the connection without an answer', facts);
     else {
       onStale();
       this.#fail('backend_stale', 'a kept connection to the backend was dead', { cause });
