@@ -109,7 +109,9 @@ export class ClientRequestStream implements BackendStream {
     const on = contained(response, this.#fault);
     on('error', (error: NodeJS.ErrnoException) => this.#breakOff(error));
     try {
-      recipient?.answered(this.#head(response));
+      const head = this.#head(response);
+      if (!head.persistent) this.#outgoing.shouldKeepAlive = false;
+      recipient?.answered(head);
     } catch (error) {
       return this.#reject(error);
     }

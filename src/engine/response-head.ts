@@ -40,6 +40,8 @@ export function parseResponseHead(
   if (status > 599 || (status < 200 && !(switching && status === 101))) throw bad(`status ${status}`);
   const bodyless = method === 'HEAD' || status === 101 || status === 204 || status === 304;
   const delimiter = delimiterOf(version, fields);
+  // RFC 9110, 8.6 and RFC 9112, 6.1 forbid it: who announces content with a 204 may send it.
+  const isContradiction = status === 204 && delimiter !== 'end' && delimiter !== 0;
   const options = tokensOf(fields, 'connection');
   // RFC 9112, 9.3.
   const persistent = !options.includes('close') && (version === '1.1' || options.includes('keep-alive'));
@@ -50,7 +52,7 @@ export function parseResponseHead(
     fields: new FieldList(responseFields(status === 101 ? 204 : status, fields)),
     delimiter: bodyless ? 'none' : delimiter,
     framing: bodyless ? 'none' : delimiter === 'end' ? 'chunked' : delimiter,
-    persistent: persistent && (bodyless || delimiter !== 'end'),
+    persistent: persistent && (bodyless ? !isContradiction : delimiter !== 'end'),
     idle: keepAlive(fields),
     upgrade: valuesOf(fields, 'upgrade')[0]?.toLowerCase(),
   };
