@@ -245,6 +245,19 @@ test('backend_tls goes with https backends, and a certificate with its key', () 
   ]);
 });
 
+test('what http-proxy cannot do is refused with it, and what is not seen with passthrough', () => {
+  const withKeys = (rest: string, keys: string) =>
+    withHost(`${rest}\nroutes: [{ backends: [unix:/a], ${keys} }]`).map((line) => line.replace(/^[\d:]+ virtual_hosts\[0\]\.routes\[0\]\./, ''));
+  assert.deepEqual(withKeys('engine: http-proxy', 'lenient: true, http_version: 1.0'), [
+    "lenient: cannot be used with `engine: http-proxy`: Node's lenient parser guesses where an answer ends",
+    'http_version: cannot be used with `engine: http-proxy`: Node sends HTTP/1.1 only',
+  ]);
+  assert.deepEqual(withKeys('tls: passthrough', 'lenient: true'), ['lenient: cannot be used with `tls: passthrough`: nothing of HTTP is seen']);
+  for (const version of ['1.1', '"1.1"', '1.0', '"1.0"', '1']) assert.deepEqual(withKeys('', `http_version: ${version}`), []);
+  assert.deepEqual(withKeys('engine: http-proxy', 'lenient: false, http_version: 1.1'), []);
+  assert.deepEqual(withKeys('', 'http_version: 0.9'), ['http_version: must be 1.0 or 1.1, not `0.9`']);
+});
+
 test('tls: passthrough goes with backends over TCP, and with nothing that is about HTTP or about certificates', () => {
   assert.deepEqual(withHost('tls: passthrough\nbackends: ["tcp://10.0.0.5:443", "tcp://[::1]:8443", unix:/run/mail.sock]'), []);
   assert.deepEqual(withHost('tls: passthrough\nroutes: [{ backends: ["tcp://a:443"], balance: least_conn }]'), []);
@@ -278,7 +291,7 @@ test('tls: passthrough goes with backends over TCP, and with nothing that is abo
     ],
     [
       'routes: [{ backends: [http://a], proxy_protocol: v2 }]\nengine: http-proxy',
-      ['5:54: virtual_hosts[0].routes[0].proxy_protocol: needs `engine: native`: http-proxy shares its connections between clients'],
+      ['5:54: virtual_hosts[0].routes[0].proxy_protocol: cannot be used with `engine: http-proxy`: it shares its connections between clients'],
     ],
     [
       'tls: passthrough\nroutes: [{ backends: ["tcp://a:1"], proxy_protocol: true }]',

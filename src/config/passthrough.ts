@@ -15,18 +15,13 @@ const unseen = {
 
 /** Settings that do not go with the way in which connections are carried: `tls: passthrough`, or over HTTP. */
 export function carried(host: Raw, path: Path, top: Raw): Finding[] {
-  if (!isPassthrough(host)) {
-    const tcp = backends(host, path, /^tcp:/, 'must be http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH: tcp: needs `tls: passthrough`');
-    return [...tcp, ...headers(host, path)];
-  }
+  if (!isPassthrough(host))
+    return backends(host, path, /^tcp:/, 'must be http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH: tcp: needs `tls: passthrough`');
   const cannot = (why: string, ...at: Path): Finding => ({ path: [...path, ...at], message: `cannot be used with \`tls: passthrough\`: ${why}` });
   const keys = Object.entries(unseen).flatMap(([key, why]) => (isGiven(host[key]) ? [cannot(why, key)] : []));
   const routes = list(host['routes']).flatMap((route, position) => {
-    const { path = '/', strip_prefix: strips } = map(route);
-    return [
-      ...(path === '/' ? [] : [cannot('the path of a request is encrypted', 'routes', position, 'path')]),
-      ...(strips === true ? [cannot('the path of a request is encrypted', 'routes', position, 'strip_prefix')] : []),
-    ];
+    const { path = '/' } = map(route);
+    return path === '/' ? [] : [cannot('the path of a request is encrypted', 'routes', position, 'path')];
   });
   const http = backends(host, path, /^https?:/, 'must be tcp://HOST:PORT or unix:/PATH with `tls: passthrough`: HTTP is not what the application gets');
   return [...keys, ...routes, ...http, ...clientAuth(path, top)];
@@ -48,12 +43,4 @@ function clientAuth(path: Path, top: Raw): Finding[] {
   if (mode !== 'request' && mode !== 'require') return [];
   const message = `\`passthrough\` cannot be used with the top-level tls.client_auth, \`${mode}\`, which only the application could obey: set client_auth for each of the other virtual hosts`;
   return [{ path: [...path, 'tls'], message }];
-}
-
-function headers(host: Raw, path: Path): Finding[] {
-  if (host['engine'] !== 'http-proxy') return [];
-  return list(host['routes']).flatMap((route, position) => {
-    const at = [...path, 'routes', position, 'proxy_protocol'];
-    return isGiven(map(route)['proxy_protocol']) ? [{ path: at, message: 'needs `engine: native`: http-proxy shares its connections between clients' }] : [];
-  });
 }

@@ -68,7 +68,7 @@ function bare(type: z.core.$ZodType, $defs: Record<string, JsonSchema>): JsonSch
 }
 
 function notation({ name, expected, pattern, numeric }: Spelling, $defs: Record<string, JsonSchema>): JsonSchema {
-  $defs[name] = { description: expected, type: numeric ? ['string', 'integer'] : 'string', pattern };
+  $defs[name] = { description: expected, type: numeric ? ['string', 'integer', ...(numeric === 'decimal' ? ['number'] : [])] : 'string', pattern };
   return { $ref: `#/$defs/${name}` };
 }
 

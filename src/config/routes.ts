@@ -1,9 +1,44 @@
 import type { Finding, Path } from './findings.ts';
+import { isPassthrough } from './passthrough.ts';
 import { list, map, type Raw } from './raw.ts';
 
-/** Settings of a virtual host's routes that do not go together, or with their backends. */
+/** Settings of a virtual host's routes that do not go together, or with what the virtual host is. */
 export function routes(host: Raw, path: Path): Finding[] {
-  return list(host['routes']).flatMap((route, position) => backendTls(map(route), [...path, 'routes', position]));
+  const carriers = [
+    { isUsed: isPassthrough(host), setting: '`tls: passthrough`', why: hidden },
+    { isUsed: host['engine'] === 'http-proxy', setting: '`engine: http-proxy`', why: unknown },
+  ];
+  return list(host['routes'])
+    .map(map)
+    .flatMap((route, position) => {
+      const at = [...path, 'routes', position];
+      const misplaced = carriers.flatMap(({ isUsed, setting, why }) =>
+        isUsed
+          ? Object.keys(why).flatMap((key) => (isSet(route[key]) ? [{ path: [...at, key], message: `cannot be used with ${setting}: ${why[key]}` }] : []))
+          : [],
+      );
+      return [...misplaced, ...backendTls(route, at)];
+    });
+}
+
+/** What is not seen of a connection that is carried unopened. */
+const hidden: Record<string, string> = {
+  strip_prefix: 'the path of a request is encrypted',
+  http_version: 'nothing of HTTP is seen',
+  max_buffered_body: 'nothing of HTTP is seen',
+  lenient: 'nothing of HTTP is seen',
+};
+
+/** What http-proxy cannot do. */
+const unknown: Record<string, string> = {
+  proxy_protocol: 'it shares its connections between clients',
+  http_version: 'Node sends HTTP/1.1 only',
+  lenient: "Node's lenient parser guesses where an answer ends",
+};
+
+/** The defaults of all these are as good as nothing. */
+function isSet(value: unknown): boolean {
+  return value !== undefined && value !== false && value !== 1.1 && value !== '1.1';
 }
 
 function backendTls(route: Raw, path: Path): Finding[] {

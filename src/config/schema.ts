@@ -10,6 +10,7 @@ import {
   duration,
   groupName,
   hostNameOnly,
+  httpVersion,
   listenAddress,
   number,
   numberOrAuto,
@@ -165,6 +166,15 @@ export const route = z.strictObject({
   max_queue: queueLength
     .prefault(1000)
     .meta({ description: 'Requests of this route that may wait in one worker; further ones are answered with 503. 0: none waits.' }),
+  http_version: httpVersion.prefault('1.1').meta({
+    description: 'What is spoken to the backends. `1.0` is for those that know nothing newer: each connection is for one request, and there are no chunks.',
+  }),
+  max_buffered_body: size.prefault('1m').meta({
+    description: 'With `http_version: 1.0`, the largest request body of unknown length; it is read before it is sent. Larger ones are answered with 411.',
+  }),
+  lenient: z.boolean().default(false).meta({
+    description: 'Accept answers whose heads have lines that end with LF, folded lines and odd names. Doubts about where an answer ends are never accepted.',
+  }),
   backend_tls: backendTls.prefault({}).meta({ description: 'How TLS is spoken to `https://` backends.' }),
   strip_prefix: z.boolean().default(false).meta({ description: 'Remove the route path before forwarding.' }),
 });

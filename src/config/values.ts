@@ -22,8 +22,8 @@ export interface Spelling {
   expected: string;
   /** For editors: lets through a little more than the parser, never less. */
   pattern: string;
-  /** YAML may read the text as a number. */
-  numeric?: boolean;
+  /** YAML may read the text as a whole number, or as one with a point in it. */
+  numeric?: boolean | 'decimal';
   /** A file name, which the loader resolves against the configuration file's folder. */
   path?: boolean;
 }
@@ -187,6 +187,11 @@ export const backendAddress = notation(
     const where = hostAndPort(/:\d+$/.test(authority) ? authority : authority + (defaultPorts[scheme] ?? ''));
     return where && where.port !== 0 ? { name: text, ...where, ...(scheme === 'https' && { tls: true as const }) } : undefined;
   },
+);
+
+/** YAML reads 1.0 as the number 1. */
+export const httpVersion = notation({ name: 'http_version', expected: '1.0 or 1.1', pattern: '^1(\\.[01])?$', numeric: 'decimal' }, (text) =>
+  text === '1' || text === '1.0' ? '1.0' : text === '1.1' ? '1.1' : undefined,
 );
 
 /** The pathname of requests (RFC 3986, section 3.3), of which this is the beginning. */

@@ -104,7 +104,7 @@ export class UpstreamConnection implements BackendStream, Timed {
 
   /** Sends a request; before the connection stands, or on a kept one. */
   send(request: BackendRequest, recipient: Recipient): void {
-    const { method, target, fields, framing, expectContinue } = request;
+    const { method, target, fields, framing, expectContinue, route } = request;
     this.#isReused = this.isConnected;
     this.deadline = this.isConnected ? Infinity : performance.now() + request.timeouts.connect;
     this.#request = request;
@@ -112,7 +112,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#isSent = framing === 'none';
     this.#isAnswering = false;
     const expect = expectContinue ? 'Expect: 100-continue\r\n' : '';
-    this.#writer.begin(`${method} ${target} HTTP/1.1\r\n${fields.lines}${expect}\r\n`, framing === 'chunked');
+    this.#writer.begin(`${method} ${target} HTTP/${route.httpVersion}\r\n${fields.lines}${expect}\r\n`, framing === 'chunked');
     // Nothing is given to TLS before it is known who the backend is.
     if (this.isConnected ? this.#isSent : !this.tls) this.#writer.flush();
   }
@@ -207,15 +207,16 @@ export class UpstreamConnection implements BackendStream, Timed {
 
   /** @returns false when more bytes are needed */
   #readHead(recipient: Recipient): boolean {
-    const end = findResponseHeadEnd(this.#input, this.#searched, false);
+    const request = this.#request!;
+    const { httpVersion, lenient } = request.route;
+    const end = findResponseHeadEnd(this.#input, this.#searched, lenient);
     if (end === -1) {
       this.#searched = this.#input.length;
       // Another protocol may never send the end of a head.
       if (!looksLikeHttp(this.#input)) throw this.#error('backend_bad_response', "the backend's answer is malformed", { cause: 'not HTTP/1' });
       return false;
     }
-    const request = this.#request!;
-    const scanned = scanResponseHead(this.#input, 0, end, false);
+    const scanned = scanResponseHead(this.#input, 0, end, lenient);
     this.#searched = 0;
     this.#input = end === this.#input.length ? NOTHING : this.#input.subarray(end);
     if (scanned.status >= 100 && scanned.status < 200 && scanned.status !== 101) {
@@ -227,7 +228,7 @@ export class UpstreamConnection implements BackendStream, Timed {
       this.#switch(recipient, head);
       return false;
     }
-    this.#persistent = head.persistent && !request.upgrade;
+    this.#persistent = head.persistent && !request.upgrade && httpVersion !== '1.0';
     this.#idle = Math.min(IDLE, head.idle ?? IDLE);
     recipient.answered(head);
     this.#body = new BodyReader(head.delimiter, 'backend_bad_response');

@@ -1,10 +1,11 @@
 import type { Duplex } from 'node:stream';
 import type { Log } from '../log.ts';
+import { BufferedBody } from './buffered-body.ts';
 import type { ClientStream } from './client-stream.ts';
 import { tellLast } from './contained.ts';
 import type { Deadlines, Timed } from './deadlines.ts';
 import type { AnswerHead, BackendRequest, BackendStream, Engine, Recipient, TunnelTraffic } from './engine.ts';
-import { field, FieldList, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
+import { countedFields, field, FieldList, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
 import { ProxyError, type ProxyErrorCode } from './proxy-error.ts';
 import type { RequestHead } from './request-head.ts';
 import { page } from './page.ts';
@@ -52,6 +53,8 @@ export class Exchange implements Recipient, Timed, Waiter {
   #connected = false;
   /** Pieces of the request body that wait for the connection. */
   #held: Buffer[] = [];
+  /** A body whose length the backend must be told first. */
+  #buffered: BufferedBody | undefined;
   /** The request body has been read to its end, and what came behind it. */
   #requestTrailers: readonly Field[] | undefined;
   /** The backend takes no more of the body for now, or the client waits for a 100 (Continue). */
@@ -97,12 +100,17 @@ export class Exchange implements Recipient, Timed, Waiter {
    * @throws ProxyError backend_busy
    */
   forward(forwarding: Forwarding): void {
-    const { method, expectContinue } = forwarding.request;
+    const { method, framing, expectContinue, route } = forwarding.request;
     this.#forwarding = forwarding;
     this.#repeatable = this.#requestTrailers !== undefined && IDEMPOTENT.has(method);
     this.#blocked = expectContinue && this.#requestTrailers === undefined;
     this.#deadlines.watch(this);
-    this.#dispatch();
+    if (framing === 'chunked' && route.httpVersion === '1.0') {
+      this.#buffered = new BufferedBody(route.maxBufferedBody);
+      this.#arm();
+    } else {
+      this.#dispatch();
+    }
   }
 
   /** Answers with what is complete already. */
@@ -137,6 +145,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   /** A piece of the request body. @returns false when the client should wait for `resumeBody` */
   body(piece: Buffer): boolean {
     if (this.#over) return true;
+    if (this.#buffered) return this.#buffer(this.#buffered, piece);
     if (!this.#connected || !this.#backend) {
       this.#held.push(piece);
       return false;
@@ -149,6 +158,7 @@ export class Exchange implements Recipient, Timed, Waiter {
 
   bodyEnded(trailers: readonly Field[]): void {
     this.#requestTrailers = trailers;
+    if (this.#buffered && !this.#over) return this.#sendBuffered(this.#buffered.bytes);
     if (this.#over || !this.#connected) return;
     this.#backend?.end(trailers);
     this.#arm();
@@ -289,6 +299,28 @@ export class Exchange implements Recipient, Timed, Waiter {
     this.deadline = performance.now() + limit;
   }
 
+  #buffer(body: BufferedBody, piece: Buffer): true {
+    try {
+      body.add(piece);
+      this.#arm();
+    } catch (error) {
+      this.refuse(error as ProxyError);
+    }
+    return true;
+  }
+
+  #sendBuffered(bytes: Buffer): void {
+    const forwarding = this.#forwarding!;
+    const { request } = forwarding;
+    forwarding.request = { ...request, framing: bytes.length, fields: countedFields(request.fields, bytes.length) };
+    this.#held = bytes.length > 0 ? [bytes] : [];
+    try {
+      this.#dispatch();
+    } catch (error) {
+      this.refuse(error as ProxyError);
+    }
+  }
+
   #dispatch(): void {
     const { pool, request } = this.#forwarding!;
     const upstream = pool.take(this.tried, Date.now());
@@ -334,6 +366,7 @@ export class Exchange implements Recipient, Timed, Waiter {
     if (this.#isQueued) this.#forwarding?.pool.leave(this);
     this.#release();
     this.#held = [];
+    this.#buffered?.release();
     this.#deadlines.forget(this);
     if (this.#startedAt === 0) return;
     this.#log.info(this.#line.slice(0, 1024), {

@@ -7,7 +7,7 @@ import type { Deadlines } from './deadlines.ts';
 import type { Engine } from './engine.ts';
 import { Exchange } from './exchange.ts';
 import { forwardedFields, vouchingFields } from './forwarded.ts';
-import { field, FieldList, requestFields, type Field } from './headers.ts';
+import { closingFields, field, FieldList, requestFields, type Field } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 import { httpsPort, redirectLocation } from './redirect.ts';
 import { type ProxiedConnection, proxyHeader } from './proxy-protocol.ts';
@@ -79,8 +79,9 @@ export class Handler {
   }
 
   /** The way of a request, in order; whatever cannot go on is thrown as a ProxyError. */
-  #answer(exchange: Exchange, { connection }: ClientStream, head: RequestHead, served: Served): void {
+  #answer(exchange: Exchange, client: ClientStream, head: RequestHead, served: Served): void {
     const { config, router } = served;
+    const { connection } = client;
     if (connection.protocol === 'http') {
       const token = challengeToken(head.path);
       // Whose backends speak TLS answers challenges on https, where it has the certificate; validators follow (RFC 8555, 8.3).
@@ -94,7 +95,11 @@ export class Handler {
     const route = chooseRoute(site, head.path);
 
     const { virtualHost } = site;
-    const upgrade = head.webSocket && connection.protocol === 'https';
+    const isOld = route.httpVersion === '1.0';
+    const upgrade = head.webSocket && connection.protocol === 'https' && !isOld;
+    const fields = backendFields(head, connection, site, served, upgrade, hops);
+    // RFC 9110, 10.1.1: a backend that speaks HTTP/1.0 cannot say that the client may go on.
+    if (isOld && head.facts.expectContinue) client.inform(100, []);
     exchange.forward({
       engine: this.#engines[virtualHost.engine],
       pool: route.pool,
@@ -102,9 +107,9 @@ export class Handler {
       request: {
         method: head.method,
         target: forwardedTarget(route, head.target),
-        fields: backendFields(head, connection, site, served, upgrade, hops),
+        fields: isOld ? closingFields(fields) : fields,
         framing: head.framing,
-        expectContinue: head.facts.expectContinue,
+        expectContinue: head.facts.expectContinue && !isOld,
         upgrade,
         route,
         timeouts: config.timeouts,

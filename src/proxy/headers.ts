@@ -144,6 +144,16 @@ export function requestFields(fields: readonly Field[], upgrade: boolean): Field
   return kept;
 }
 
+/** Fields for a backend that speaks HTTP/1.0: it knows neither `TE` nor how long a connection is kept. */
+export function closingFields({ list }: FieldList): FieldList {
+  return new FieldList([...list.filter(({ key }) => key !== 'connection' && key !== 'te'), field('Connection', 'close')]);
+}
+
+/** Fields of a request whose body was to be sent in chunks, now that its length is known. */
+export function countedFields({ list }: FieldList, length: number): FieldList {
+  return new FieldList(list.map((one) => (one.key === 'transfer-encoding' ? field('Content-Length', String(length)) : one)));
+}
+
 /** The backend's fields as the client gets them; the front frames the body itself, so Transfer-Encoding goes. */
 export function responseFields(status: number, fields: readonly Field[]): Field[] {
   const kept = endToEnd(fields, false);

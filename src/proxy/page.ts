@@ -7,6 +7,7 @@ const EXPLANATION: Record<number, string> = {
   404: 'There is nothing here.',
   405: 'This method is not allowed.',
   408: 'The request did not arrive in time.',
+  411: 'The request must say how long it is.',
   413: 'The request is too large.',
   414: 'The address is too long.',
   417: 'The expectation cannot be met.',
