@@ -102,6 +102,8 @@ function quietly(deprecated: () => void): void {
  * the head too early where there is an `Expect`. Order and case are kept; repeated fields move up to the first of their name.
  */
 function completeHead(outgoing: http.ClientRequest, request: BackendRequest): void {
+  // Node has put it in upper case; a method in lower case is another method (RFC 9110, 9.1).
+  outgoing.method = request.method;
   outgoing.path = request.target;
   outgoing.maxHeadersCount = 0;
   // The fields say how the body is framed; where they do not, there is none (nodejs/node#27880).
