@@ -50,6 +50,12 @@ export class HttpsClient {
     return this.raw.answer();
   }
 
+  /** @throws when the connection ends before the answer is complete */
+  post(path: string, body: string): Promise<Answer> {
+    this.raw.send(`POST ${path} HTTP/1.1\r\nHost: ${this.#name}\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    return this.raw.answer();
+  }
+
   close(): void {
     this.raw.socket.destroy();
   }
@@ -89,12 +95,15 @@ export class Load implements AsyncDisposable {
   readonly failures: Failure[] = [];
   requests = 0;
   readonly #target: LoadTarget;
+  readonly #ask: (client: HttpsClient, n: number) => Promise<Answer>;
   readonly #running: Promise<void[]>;
   readonly #waiting = new Set<() => void>();
   #stopped = false;
 
-  constructor(target: LoadTarget) {
+  /** `ask` sends the nth request of a connection. */
+  constructor(target: LoadTarget, ask = (client: HttpsClient, _n: number): Promise<Answer> => client.get()) {
     this.#target = target;
+    this.#ask = ask;
     this.#running = Promise.all(Array.from({ length: atOnce }, (_, i) => this.#client(requestsPerConnection[i % requestsPerConnection.length]!)));
   }
 
@@ -107,7 +116,7 @@ export class Load implements AsyncDisposable {
         this.handshakes.push(client.handshake);
         for (let n = 0; n < perConnection && !this.#stopped; n += 1) {
           step = `request ${n + 1} of a connection`;
-          const { status, head } = await client.get();
+          const { status, head } = await this.#ask(client, n);
           if (status !== 200) throw new Error(`status ${status}`);
           this.requests += 1;
           if (/^connection: close$/im.test(head)) break;
