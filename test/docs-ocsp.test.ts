@@ -53,7 +53,7 @@ test('the files and headings that these pages link to exist', () => {
       .toLowerCase()
       .replaceAll(/[^a-z0-9 _-]/g, '')
       .replaceAll(' ', '-');
-  for (const name of [...pages, 'tls-clients.md']) {
+  for (const name of [...pages, 'tls-clients.md', 'forwarding.md']) {
     for (const file of fileLinks(page(name))) assert.ok(existsSync(path.join(docs, file)), `${name}: ${file}`);
     for (const [, file, target] of page(name).matchAll(/\]\(([^)#:]+)#([^)]+)\)/g)) {
       const headings = [...page(file!).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => anchor(heading!));
