@@ -156,7 +156,7 @@ export class Http1Connection implements ClientStream, Timed {
   /** RFC 9112, 9.6 leaves open what a client means by closing its side; to nginx, too, it has gone away. */
   #peerEnded(): void {
     if (this.#isTunnel) return;
-    if (this.#exchange && !this.#isLingering) this.destroy();
+    if (this.#exchange?.isOver === false) this.destroy();
     else this.endSoon();
   }
 
