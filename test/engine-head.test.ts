@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { findHeadEnd, findResponseHeadEnd, MAX_HEAD, MAX_REQUEST_LINE, scanRequestHead, scanResponseHead, skipEmptyLines } from '../src/engine/head.ts';
-import type { ScannedRequest, ScannedResponse } from '../src/engine/head.ts';
+import {
+  findHeadEnd,
+  findResponseHeadEnd,
+  MAX_HEAD,
+  MAX_REQUEST_LINE,
+  scanFieldLines,
+  scanRequestLine,
+  scanResponseHead,
+  skipEmptyLines,
+} from '../src/engine/head.ts';
+import type { RequestLine, ScannedResponse } from '../src/engine/head.ts';
 import type { Field } from '../src/proxy/headers.ts';
 import { ProxyError, type ProxyErrorCode } from '../src/proxy/proxy-error.ts';
 
@@ -12,10 +21,12 @@ function pairs(fields: readonly Field[]): Pair[] {
 }
 
 /** A request head as it comes in one segment; undefined if it is not complete. */
-function request(text: string): ScannedRequest | undefined {
+function request(text: string): (Omit<RequestLine, 'next'> & { fields: Field[] }) | undefined {
   const bytes = Buffer.from(text, 'latin1');
   const end = findHeadEnd(bytes, 0);
-  return end === -1 ? undefined : scanRequestHead(bytes, 0, end);
+  if (end === -1) return undefined;
+  const { next, ...line } = scanRequestLine(bytes, 0);
+  return { ...line, fields: scanFieldLines(bytes, next, end) };
 }
 
 function response(text: string, lenient = false): ScannedResponse {
@@ -193,7 +204,7 @@ test('the end of a head is found in whatever segments it comes, and not a byte l
   // Behind something else in the same segment.
   const second = Buffer.from(`xxx${head}`);
   assert.equal(findHeadEnd(second, 3, 3), second.length);
-  assert.equal(scanRequestHead(second, 3, second.length).target, '/x');
+  assert.equal(scanRequestLine(second, 3).target, '/x');
 });
 
 test('two empty lines may come before a request, a third may not', () => {

@@ -26,12 +26,13 @@ const REQUEST_LINE = /[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP\/\d\.\d\r\n/
 const STATUS_LINE = /HTTP\/1\.[01] \d{3}(?: [\t\x20-\x7e\x80-\xff]*)?\r\n/y;
 const LENIENT_STATUS_LINE = /HTTP\/1\.[01] \d{3}(?: [^\n]*|\r)?\n/y;
 
-export interface ScannedRequest {
+export interface RequestLine {
   method: string;
   /** Byte for byte; visible ASCII. */
   target: string;
   version: '1.0' | '1.1';
-  fields: Field[];
+  /** Where the fields begin. */
+  next: number;
 }
 
 export interface ScannedResponse {
@@ -116,19 +117,10 @@ export function refuseHopeless(bytes: Buffer, begin: number, from: number, refus
 }
 
 /**
- * Reads the request head that `findHeadEnd` has found between `start` and `end`.
- * @throws ProxyError bad_request, bad_version, bad_field; head_too_large beyond 100 fields
- */
-export function scanRequestHead(bytes: Buffer, start: number, end: number): ScannedRequest {
-  const { next, ...line } = scanRequestLine(bytes, start);
-  return { ...line, fields: scanFieldLines(bytes, next, end) };
-}
-
-/**
- * Reads the request line of a head that `findHeadEnd` has found, and says where its fields begin.
+ * Reads the request line of a head that `findHeadEnd` has found from `start` on.
  * @throws ProxyError bad_request, bad_version
  */
-export function scanRequestLine(bytes: Buffer, start: number): Omit<ScannedRequest, 'fields'> & { next: number } {
+export function scanRequestLine(bytes: Buffer, start: number): RequestLine {
   const begin = skipEmptyLines(bytes, start);
   const next = bytes.indexOf(LINE_END, begin) + LINE_END.length;
   const line = bytes.toString('latin1', begin, next);
@@ -140,7 +132,10 @@ export function scanRequestLine(bytes: Buffer, start: number): Omit<ScannedReque
   return { method: line.slice(0, space), target: line.slice(space + 1, -' HTTP/1.1\r\n'.length), version, next };
 }
 
-/** @throws ProxyError bad_field; head_too_large beyond 100 fields */
+/**
+ * Reads the fields between `start`, where a request line says that they begin, and the end of the head.
+ * @throws ProxyError bad_field; head_too_large beyond 100 fields
+ */
 export function scanFieldLines(bytes: Buffer, start: number, end: number): Field[] {
   return scanFields(bytes.toString('latin1', start, end), 0, refuseRequest);
 }
