@@ -19,16 +19,16 @@ async function put(source: { certificate: string; key: string }, issued: Issued)
 function make(now?: () => number) {
   const log = memoryLog();
   const changes: string[] = [];
-  const onChange = (virtualHost: string, certificates: readonly { leaf: { fingerprint256: string } }[]) => {
-    changes.push(`${virtualHost} ${certificates.map(({ leaf }) => leaf.fingerprint256).join(' ')}`);
+  const onChange = (virtualHost: string, certificates: readonly { fingerprint: string }[]) => {
+    changes.push(`${virtualHost} ${certificates.map((certificate) => certificate.fingerprint).join(' ')}`);
   };
   const store = new CertificateStore({ log, onChange, ...(now && { now }) });
-  const serving = (host: string) => store.identities(host).map(({ leaf }) => leaf.fingerprint256);
+  const serving = (host: string) => store.identities(host).map((certificate) => certificate.fingerprint);
   const codes = (host?: string) => store.problems().flatMap((problem) => (problem.virtualHost === host ? problem.code : []));
   return { log, changes, store, serving, codes };
 }
 
-const fingerprint = ({ certificate }: Issued) => certificate.fingerprint256;
+const fingerprint = ({ certificate }: Issued) => certificate.fingerprint256.replaceAll(':', '').toLowerCase();
 const pairIn = (...directory: string[]) => ({ certificate: join(...directory, 'fullchain.pem'), key: join(...directory, 'privkey.pem') });
 
 test('RSA, ECDSA and Ed25519 of one virtual host are served together', async (t) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
 import dns from 'node:dns';
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
@@ -258,7 +259,7 @@ describe("the demo's responder", () => {
       assert.equal(accepted.certStatus, 'good');
       assert.equal(maxAge, 3_600_000);
       assert.equal((await ask(`${responder.url}?post`)).method, 'POST');
-      responder.revoke(subject.leaf.serialNumber);
+      responder.revoke(new X509Certificate(subject.leaf.raw).serialNumber);
       await assert.rejects(ask(responder.url), { code: 'status_revoked' });
     } finally {
       await responder.close();

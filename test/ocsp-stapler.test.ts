@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'node:test';
@@ -461,7 +462,7 @@ test('a kept file is what openssl ocsp -respin reads', needs('openssl'), async (
   const leaf = await s.scene.issue(s.responder.url);
   await s.scene.use([leaf]);
   const [certificate, issuer] = [path.join(s.directory, 'leaf.pem'), path.join(s.directory, 'issuer.pem')];
-  await writeFile(certificate, leaf.leaf.toString());
+  await writeFile(certificate, new X509Certificate(leaf.leaf.raw).toString());
   await writeFile(issuer, authority.pem);
   const args = ['ocsp', '-respin', path.join(s.files, derFile(leaf)), '-issuer', issuer, '-cert', certificate, '-CAfile', issuer, '-no_nonce'];
   const { stdout, stderr } = await execute('openssl', args);

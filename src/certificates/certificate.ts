@@ -17,11 +17,14 @@ export interface CertificateSource {
   ocspResponse?: string | undefined;
 }
 
+/** A certificate as its DER. Ten thousand of node:crypto's own objects would hold several times their size outside the heap. */
+export type EncodedCertificate = Pick<X509Certificate, 'raw'>;
+
 /** An end-entity certificate ready to serve: with its chain, its key and what its extensions say (RFC 5280, RFC 7633). */
 export interface Certificate {
-  leaf: X509Certificate;
+  leaf: EncodedCertificate;
   /** Who signed the leaf, needed for OCSP; undefined when the leaf is self-signed or the issuer was not found. */
-  issuer: X509Certificate | undefined;
+  issuer: EncodedCertificate | undefined;
   /** Leaf first, in order, without a self-signed root. */
   chainPem: string;
   keyPem: string;
@@ -80,7 +83,7 @@ export function readCertificate({ certificatePem, keyPem, extraPem, source }: Ce
   for (const { subject } of unrelated) warn('unrelated_certificate', `${oneLine(subject)} is not part of the chain and is not sent`);
   for (const name of extensions.ignoredNames) warn('name_ignored', `the subjectAltName ${name} is not a host name and is ignored`);
   return {
-    leaf,
+    leaf: { raw: leaf.raw },
     issuer: chain.issuer,
     chainPem,
     keyPem: privateKey.pem,
@@ -113,11 +116,25 @@ export function readCertificates(pem: string, file: string): X509Certificate[] {
   if (found.length === 0) throw new CertificateError('certificate_not_found', file, `${file} holds no certificate: ${describeBlocks(blocks)}`);
   return found.map(({ text }, i) => {
     try {
-      return new X509Certificate(text);
+      return parsed(text);
     } catch {
       throw new CertificateError('certificate_malformed', file, `${file}: certificate ${i + 1} of ${found.length} cannot be parsed: the file is damaged`);
     }
   });
+}
+
+/** Certificates by their PEM block, the least recently read first: the files of one authority all hold the same issuer. */
+const recent = new Map<string, X509Certificate>();
+const mostRecent = 64;
+
+/** @throws the error of node:crypto when it is none */
+function parsed(text: string): X509Certificate {
+  const certificate = recent.get(text) ?? new X509Certificate(text);
+  recent.delete(text);
+  recent.set(text, certificate);
+  const [oldest] = recent.keys();
+  if (recent.size > mostRecent && oldest !== undefined) recent.delete(oldest);
+  return certificate;
 }
 
 /** RFC 9110, section 4.3.4 and RFC 9525: host names are looked up in subjectAltName only. */
@@ -147,8 +164,8 @@ const accepted = new Set<string>();
  * certificates that are alike in these. A try takes 0.5 ms, a third of what it takes to read a pair.
  */
 function checkWithTlsLibrary(leaf: X509Certificate, intermediates: string, key: PrivateKey, source: CertificateSource): void {
-  const { signatureAlgorithm, publicKey } = leaf;
-  const kind = JSON.stringify([signatureAlgorithm, publicKey.asymmetricKeyType, publicKey.asymmetricKeyDetails, intermediates], (_, value: unknown) =>
+  const { signatureAlgorithm } = leaf;
+  const kind = JSON.stringify([signatureAlgorithm, key.key.asymmetricKeyType, key.key.asymmetricKeyDetails, intermediates], (_, value: unknown) =>
     typeof value === 'bigint' ? String(value) : value,
   );
   if (accepted.has(kind)) return;

@@ -1,5 +1,3 @@
-import * as asn1js from 'asn1js';
-
 /** What Staplegate reads from a certificate's extensions (RFC 5280, section 4.2). */
 export interface Extensions {
   /** subjectAltName dNSName, lower-case. */
@@ -14,11 +12,14 @@ export interface Extensions {
   mustStaple: boolean;
 }
 
-const subjectAltName = '2.5.29.17';
-const authorityInfoAccess = '1.3.6.1.5.5.7.1.1';
-const tlsFeature = '1.3.6.1.5.5.7.1.24';
-const idAdOcsp = '1.3.6.1.5.5.7.48.1';
-const statusRequest = 5;
+/** Object identifiers by their content octets, in hexadecimal. */
+const subjectAltName = '551d11'; // 2.5.29.17
+const authorityInfoAccess = '2b06010505070101'; // 1.3.6.1.5.5.7.1.1
+const tlsFeature = '2b06010505070118'; // 1.3.6.1.5.5.7.1.24
+const idAdOcsp = '2b06010505073001'; // 1.3.6.1.5.5.7.48.1
+const statusRequest = '05';
+
+const Tag = { integer: 0x02, octetString: 0x04, oid: 0x06, sequence: 0x30, extensions: 0xa3, dnsName: 0x82, uri: 0x86, ipAddress: 0x87 } as const;
 
 /** RFC 9525, section 6.3: a wildcard is the whole left-most label. Anything else, a NUL byte above all (CVE-2009-2408), is not a name. */
 const hostName = /^(\*\.)?[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$/;
@@ -28,66 +29,81 @@ const hostName = /^(\*\.)?[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z
  * there can also be part of one (CVE-2021-44532). Throws an Error when they are malformed or occur twice.
  */
 export function readExtensions(certificate: Uint8Array): Extensions {
-  const values = extensionValues(certificate);
-  const alternatives = generalNames(values.get(subjectAltName));
-  const texts = alternatives.filter(({ tag }) => tag === 2).map(({ value }) => value.toString('latin1'));
+  const extensions = extensionValues(certificate);
+  const alternatives = sequence(extensions.get(subjectAltName));
+  const texts = alternatives.filter(({ tag }) => tag === Tag.dnsName).map(({ content }) => content.toString('latin1'));
   const lower = texts.map((text) => text.toLowerCase());
   return {
     names: [...new Set(lower.filter((name) => name.length <= 255 && hostName.test(name)))],
-    addresses: alternatives.filter(({ tag }) => tag === 7).flatMap(({ value }) => ipAddress(value) ?? []),
+    addresses: alternatives.filter(({ tag }) => tag === Tag.ipAddress).flatMap(({ content }) => ipAddress(content) ?? []),
     ignoredNames: lower.filter((name) => name.length > 255 || !hostName.test(name)).map((name) => JSON.stringify(name.slice(0, 255))),
-    ocspResponders: ocspUrls(values.get(authorityInfoAccess)),
-    mustStaple: items(values.get(tlsFeature)).some((item) => item instanceof asn1js.Integer && item.valueBlock.valueDec === statusRequest),
+    ocspResponders: ocspUrls(extensions.get(authorityInfoAccess)),
+    mustStaple: sequence(extensions.get(tlsFeature)).some(({ tag, content }) => tag === Tag.integer && content.toString('hex') === statusRequest),
   };
 }
 
 /** Extension values by OID: Certificate → tbsCertificate → [3] → SEQUENCE OF Extension. */
-function extensionValues(der: Uint8Array): Map<string, Uint8Array> {
-  const [tbsCertificate] = items(der);
-  const wrapper = children(tbsCertificate).find(({ idBlock }) => idBlock.tagClass === 3 && idBlock.tagNumber === 3);
-  const values = new Map<string, Uint8Array>();
-  for (const extension of children(children(wrapper)[0])) {
-    const parts = children(extension);
+function extensionValues(der: Uint8Array): Map<string, Buffer> {
+  const [tbsCertificate] = sequence(Buffer.from(der.buffer, der.byteOffset, der.byteLength));
+  const wrapper = values(tbsCertificate?.content).find(({ tag }) => tag === Tag.extensions);
+  const found = new Map<string, Buffer>();
+  for (const extension of sequence(wrapper?.content)) {
+    const parts = values(extension.content);
     const [id, value] = [parts.at(0), parts.at(-1)];
-    if (!(id instanceof asn1js.ObjectIdentifier) || !(value instanceof asn1js.OctetString)) throw new Error('an extension is malformed');
-    const oid = id.valueBlock.toString();
+    if (id?.tag !== Tag.oid || value?.tag !== Tag.octetString) throw malformed();
+    const oid = id.content.toString('hex');
     // RFC 5280, section 4.2: no more than one instance. Two would let two readers see two certificates.
-    if (values.has(oid)) throw new Error(`extension ${oid} occurs twice`);
-    values.set(oid, value.valueBlock.valueHexView);
+    if (found.has(oid)) throw new Error('an extension occurs twice');
+    found.set(oid, value.content);
   }
-  return values;
+  return found;
 }
 
-/** The elements of a DER SEQUENCE; none when there is no value. */
-function items(der: Uint8Array | undefined): asn1js.BaseBlock[] {
+interface Value {
+  tag: number;
+  content: Buffer;
+}
+
+/** The values of what must be one DER SEQUENCE and nothing else; none when there is nothing. */
+function sequence(der: Buffer | undefined): Value[] {
   if (der === undefined) return [];
-  // Extension values are parsed by the reader of each extension, so the parser need not guess what octet strings hold.
-  const { offset, result } = asn1js.fromBER(der, { parseEmbedded: false, maxNodes: 100_000 });
-  if (offset !== der.byteLength || !(result instanceof asn1js.Sequence)) throw new Error('an extension is malformed');
-  return result.valueBlock.value;
+  const [only, ...others] = values(der);
+  if (only?.tag !== Tag.sequence || others.length > 0) throw malformed();
+  return values(only.content);
 }
 
-function children(block: asn1js.BaseBlock | undefined): asn1js.BaseBlock[] {
-  return block instanceof asn1js.Constructed ? block.valueBlock.value : [];
+/**
+ * The values that stand one after another, unopened. The TLS library has parsed the certificate before: this only finds
+ * what is in it, and is stricter about nothing but lengths.
+ */
+function values(der: Buffer = Buffer.alloc(0)): Value[] {
+  const found: Value[] = [];
+  for (let at = 0; at < der.length;) {
+    const [tag, first] = [der[at], der[at + 1]];
+    // Tag numbers above 30 and indefinite lengths occur in no certificate.
+    if (tag === undefined || first === undefined || (tag & 0x1f) === 0x1f || first === 0x80 || first > 0x84) throw malformed();
+    const size = first < 0x80 ? 0 : first & 0x7f;
+    const start = at + 2 + size;
+    if (start > der.length) throw malformed();
+    const end = start + (size === 0 ? first : der.readUIntBE(at + 2, size));
+    if (end > der.length) throw malformed();
+    found.push({ tag, content: der.subarray(start, end) });
+    at = end;
+  }
+  return found;
 }
 
-/** GeneralName (RFC 5280, section 4.2.1.6) in its primitive forms: [2] dNSName, [6] URI, [7] iPAddress. */
-function generalName(block: asn1js.BaseBlock | undefined): { tag: number; value: Buffer }[] {
-  if (!(block instanceof asn1js.Primitive) || block.idBlock.tagClass !== 3) return [];
-  return [{ tag: block.idBlock.tagNumber, value: Buffer.from(block.valueBlock.valueHexView) }];
+function malformed(): Error {
+  return new Error('an extension is malformed');
 }
 
-function generalNames(der: Uint8Array | undefined): { tag: number; value: Buffer }[] {
-  return items(der).flatMap((item) => generalName(item));
-}
-
-function ocspUrls(der: Uint8Array | undefined): string[] {
-  return items(der).flatMap((description) => {
-    const [method, location] = children(description);
-    if (!(method instanceof asn1js.ObjectIdentifier) || method.valueBlock.toString() !== idAdOcsp) return [];
-    const urls = generalName(location).filter(({ tag }) => tag === 6);
+function ocspUrls(der: Buffer | undefined): string[] {
+  return sequence(der).flatMap(({ content }) => {
+    const [method, location] = values(content);
+    if (method?.tag !== Tag.oid || method.content.toString('hex') !== idAdOcsp || location?.tag !== Tag.uri) return [];
+    const url = location.content.toString('latin1');
     // LDAP responders are allowed by RFC 5280 and unknown to RFC 6960's HTTP transport.
-    return urls.map(({ value }) => value.toString('latin1')).filter((url) => /^https?:\/\/[\x21-\x7e]+$/i.test(url) && URL.canParse(url));
+    return /^https?:\/\/[\x21-\x7e]+$/i.test(url) && URL.canParse(url) ? [url] : [];
   });
 }
 

@@ -2,7 +2,7 @@ import { constants, sign } from 'node:crypto';
 import type { KeyObject, X509Certificate } from 'node:crypto';
 import * as asn1js from 'asn1js';
 import { issuerFields } from '../ocsp/certificate-fields.ts';
-import { type CertId, certIdFor, certIdToAsn1 } from '../ocsp/cert-id.ts';
+import { type CertId, certIdFor, certIdToAsn1, type OcspSubject } from '../ocsp/cert-id.ts';
 import { explicit, nonceExtension } from '../ocsp/request.ts';
 import { BASIC_RESPONSE_OID, type ResponseStatus, revocationReasons, responseStatuses } from '../ocsp/response.ts';
 
@@ -16,7 +16,7 @@ export interface ExtensionToSign {
 
 export interface EntryToSign {
   /** Whose status: a CertID, or the certificate itself (then with the SHA-1 CertID). */
-  certId: CertId | { leaf: X509Certificate; issuer: X509Certificate };
+  certId: CertId | OcspSubject;
   /** Default good. */
   certStatus?: 'good' | 'unknown' | { revokedAt: Date; reason?: (typeof revocationReasons)[number] };
   thisUpdate?: Date;

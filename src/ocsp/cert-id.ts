@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import type { X509Certificate } from 'node:crypto';
 import * as asn1js from 'asn1js';
 import { Tag } from './der.ts';
 import type { DerNode } from './der.ts';
 import { algorithmIdentifier, Fields } from './der-fields.ts';
+import type { EncodedCertificate } from '../certificates/certificate.ts';
 import { type CertificateFields, issuerFields, leafFields } from './certificate-fields.ts';
 
 export type CertIdHash = 'sha1' | 'sha256';
@@ -19,8 +19,8 @@ export interface CertId<Hash extends string = CertIdHash> {
 
 /** The certificate asked about, and the certificate whose key signed it. */
 export interface OcspSubject {
-  leaf: X509Certificate;
-  issuer: X509Certificate;
+  leaf: EncodedCertificate;
+  issuer: EncodedCertificate;
 }
 
 const hashOids: Record<CertIdHash, string> = { sha1: '1.3.14.3.2.26', sha256: '2.16.840.1.101.3.4.2.1' };

@@ -1,5 +1,6 @@
-import { createHash, createPublicKey } from 'node:crypto';
-import type { KeyObject, X509Certificate } from 'node:crypto';
+import { createHash, createPublicKey, X509Certificate } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import type { EncodedCertificate } from '../certificates/certificate.ts';
 import { readDer, Tag } from './der.ts';
 import type { DerNode } from './der.ts';
 import { algorithmIdentifier, certificateTime, extensions, Fields, octetsOfBits } from './der-fields.ts';
@@ -99,21 +100,22 @@ export function sharedFields(der: Buffer): CertificateFields {
 }
 
 /** The fields of an installed certificate. @throws {OcspRefusal} `bad_certificate` */
-export function leafFields(leaf: X509Certificate): CertificateFields {
+export function leafFields(leaf: EncodedCertificate): CertificateFields {
   return installed(leaf, (der) => new CertificateFields(readDer(der)));
 }
 
 /** The fields of an installed issuer. @throws {OcspRefusal} `bad_certificate` */
-export function issuerFields(issuer: X509Certificate): CertificateFields {
+export function issuerFields(issuer: EncodedCertificate): CertificateFields {
   return installed(issuer, sharedFields);
 }
 
 /** A certificate that node:crypto reads and that is still not DER is the administrator's to replace, and no fault of the responder's. */
-function installed(certificate: X509Certificate, read: (der: Buffer) => CertificateFields): CertificateFields {
+function installed(certificate: EncodedCertificate, read: (der: Buffer) => CertificateFields): CertificateFields {
   try {
     return read(certificate.raw);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new OcspRefusal('bad_certificate', `the certificate with serial number ${certificate.serialNumber} cannot be used for OCSP: ${reason}`, { cause });
+    const { serialNumber } = new X509Certificate(certificate.raw);
+    throw new OcspRefusal('bad_certificate', `the certificate with serial number ${serialNumber} cannot be used for OCSP: ${reason}`, { cause });
   }
 }
