@@ -1,10 +1,15 @@
 import { once } from 'node:events';
 import * as tls from 'node:tls';
-import { parentPort, workerData } from 'node:worker_threads';
 
-/** A thread that makes full handshakes at a steady pace and reports how long each took, in milliseconds. */
+/** A process that makes full handshakes at a steady pace and reports how long each took, in milliseconds. */
 
-const { port, names, perSecond } = workerData as { port: number; names: string[]; perSecond: number };
+export interface HandshakeOrder {
+  port: number;
+  names: string[];
+  perSecond: number;
+}
+
+const { port, names, perSecond } = JSON.parse(process.argv[2] ?? '') as HandshakeOrder;
 let times: number[] = [];
 let count = 0;
 
@@ -18,7 +23,8 @@ async function handshake(): Promise<void> {
 }
 
 setInterval(() => void handshake(), 1000 / perSecond);
-parentPort?.on('message', () => {
-  parentPort?.postMessage(times);
+process.on('message', () => {
+  process.send?.(times);
   times = [];
 });
+process.on('disconnect', () => process.exit(0));

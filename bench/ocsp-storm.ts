@@ -1,23 +1,26 @@
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
+import type { HandshakeOrder } from './handshakes.ts';
 import { makeMaterial, quantile } from './material.ts';
+import { cpuShares, Neighbour } from './neighbour.ts';
 import { Program } from './program.ts';
-import { SignedResponder } from './responder.ts';
+import { signedAnswers } from './responder.ts';
 
 /**
  * The first fetch for many certificates from one responder, and what handshakes feel of it, compared with the quiet
- * afterwards: `node bench/ocsp-storm.ts [COUNT]`.
+ * afterwards: `node bench/ocsp-storm.ts [COUNT]`. Where all share two cores, the responder and the supervisor take CPU time from
+ * the client as well, so the quiet is measured again beside dummies that take the same shares and do nothing.
  */
 
 const count = Number(process.argv[2] ?? 10_000);
+const quiet = 20_000;
 const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-bench-'));
-const responder = new SignedResponder();
-const material = await makeMaterial(folder, count, [await responder.listen()]);
-await responder.sign(material);
+const responder = new Neighbour('responder-process.ts');
+const { port } = await responder.ask<{ port: number }>();
+const material = await makeMaterial(folder, count, [`http://127.0.0.1:${port}/`]);
+await responder.ask({ answers: await signedAnswers(material) });
 
 let good = 0;
 let first = 0;
@@ -29,42 +32,54 @@ const program = await Program.start(folder, material, (line, after) => {
   last = after;
   if (++good === count) done.resolve();
 });
-const clients = new Worker(new URL('handshakes.ts', import.meta.url), {
-  workerData: { port: program.port, names: material.names.slice(0, 20), perSecond: 50 },
-});
-const report = async (): Promise<number[]> => {
-  clients.postMessage('report');
-  const [times] = (await once(clients, 'message')) as [number[]];
-  return times.toSorted((a, b) => a - b);
-};
-await done.promise;
-const storm = await report();
-await setTimeout(5_000);
-await report();
-await setTimeout(20_000);
-const idle = await report();
+const order: HandshakeOrder = { port: program.port, names: material.names.slice(0, 20), perSecond: 50 };
+const clients = new Neighbour('handshakes.ts', JSON.stringify(order));
+const pids = { supervisor: program.pid, worker: await program.workerPid(), responder: responder.pid, clients: clients.pid, bench: process.pid };
+await setTimeout(500);
+await clients.ask();
 
-const figures = (times: number[]) => ({
-  handshakes: times.length,
-  p50_ms: Number(quantile(times, 0.5).toFixed(2)),
-  p99_ms: Number(quantile(times, 0.99).toFixed(2)),
-});
+const during = async (work: () => Promise<unknown>) => {
+  const { shares } = await cpuShares(pids, work);
+  const times = (await clients.ask<number[]>()).toSorted((a, b) => a - b);
+  const milliseconds = (q: number) => Number(quantile(times, q).toFixed(2));
+  return { handshakes: times.length, p50_ms: milliseconds(0.5), p99_ms: milliseconds(0.99), cores: shares };
+};
+const beside = async (...shares: number[]) => {
+  const dummies = shares.filter((share) => share > 0.01).map((share) => new Neighbour('dummy.ts', String(share)));
+  await setTimeout(500);
+  await clients.ask();
+  const figures = await during(() => setTimeout(quiet));
+  await Promise.all(dummies.map((dummy) => dummy.end()));
+  return figures;
+};
+
+const storm = await during(() => done.promise);
+const { asked, most } = await responder.ask<{ asked: number; most: number }>();
+const peak = await program.memory('VmHWM');
+await setTimeout(5_000);
+const { responder: responderShare = 0, supervisor: supervisorShare = 0, bench: benchShare = 0 } = storm.cores;
+const idle = await beside();
+const idleBesideResponder = await beside(responderShare + benchShare);
+const idleBesideAll = await beside(responderShare + benchShare, supervisorShare);
+
 console.log(
   JSON.stringify({
     bench: 'ocsp-storm',
     certificates: count,
     listening_ms: Math.round(program.listeningAfter),
     storm_seconds: Number(((last - first) / 1000).toFixed(1)),
-    most_connections: responder.most,
-    asked: responder.asked,
-    supervisor_peak_mb: Math.round((await program.memory('VmHWM')) / 1024),
+    most_connections: most,
+    asked,
+    supervisor_peak_mb: Math.round(peak / 1024),
     supervisor_after_mb: Math.round((await program.memory('VmRSS')) / 1024),
-    idle: figures(idle),
-    storm: figures(storm),
-    p99_ratio: Number((quantile(storm, 0.99) / quantile(idle, 0.99)).toFixed(2)),
+    storm,
+    idle,
+    idle_beside_dummy_responder: idleBesideResponder,
+    idle_beside_dummy_supervisor_too: idleBesideAll,
+    p99_ratio: Number((storm.p99_ms / idle.p99_ms).toFixed(2)),
+    p99_ratio_beside_dummy_responder: Number((storm.p99_ms / idleBesideResponder.p99_ms).toFixed(2)),
   }),
 );
-await clients.terminate();
+await Promise.all([clients.end(), responder.end()]);
 await program.stop();
-responder.close();
 await rm(folder, { recursive: true });

@@ -40,9 +40,19 @@ export class Program {
     return program;
   }
 
+  get pid(): number {
+    return this.#process.pid!;
+  }
+
+  /** Of the one worker. */
+  async workerPid(): Promise<number> {
+    const [child = ''] = (await readFile(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8')).split(' ');
+    return Number(child);
+  }
+
   /** Of the supervisor, in kB: VmRSS is now, VmHWM the most so far. */
   async memory(what: 'VmRSS' | 'VmHWM'): Promise<number> {
-    const status = await readFile(`/proc/${this.#process.pid}/status`, 'utf8');
+    const status = await readFile(`/proc/${this.pid}/status`, 'utf8');
     return Number(new RegExp(`${what}:\\s+(\\d+)`).exec(status)?.[1]);
   }
 
