@@ -34,6 +34,8 @@ export interface WorkerLimits {
 export interface Snapshot {
   config: Config;
   identities: Identity[];
+  /** Virtual hosts (`server_name`) whose identities come later, at the start: their handshakes wait. */
+  awaited: string[];
   /** By fingerprint. */
   staples: Map<string, ServableStaple>;
   /** PEM of the authorities for client certificates, by the path in the configuration. */
@@ -48,8 +50,8 @@ export interface Snapshot {
 /** Small changes sent to running workers between two snapshots. */
 export type SnapshotUpdate =
   | { type: 'snapshot'; snapshot: Snapshot }
-  /** All identities of one virtual host, with their staples: they switch together. */
-  | { type: 'identities'; virtualHost: string; identities: Identity[]; staples: Map<string, ServableStaple> }
+  /** All identities of these virtual hosts, with their staples: they switch together. */
+  | { type: 'identities'; virtualHosts: string[]; identities: Identity[]; staples: Map<string, ServableStaple> }
   /** A newer staple, or none any more. */
   | { type: 'staple'; fingerprint: string; staple: ServableStaple | undefined }
   /** New session ticket keys, everywhere at once. */

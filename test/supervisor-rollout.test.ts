@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
 import test from 'node:test';
 import type { Certificate } from '../src/certificates/certificate.ts';
 import type { VirtualHost } from '../src/config/schema.ts';
@@ -16,7 +17,7 @@ const timeout = 10_000;
 /** Stands in for the Stapler: no responder, no disk; tests say when an attempt ends and what came of it. */
 class StandInStapler {
   entries: readonly StaplerEntry[] = [];
-  readonly waits: { fingerprint: string; timeout: number }[] = [];
+  readonly waits: { fingerprint: string; timeout: number; insisting?: true }[] = [];
   readonly #staples = new Map<string, ServableStaple>();
   readonly #attempts = new Map<string, PromiseWithResolvers<void> & { ended: boolean }>();
 
@@ -34,6 +35,11 @@ class StandInStapler {
 
   settled(fingerprint: string, milliseconds: number): Promise<void> {
     this.waits.push({ fingerprint, timeout: milliseconds });
+    return this.#attempt(fingerprint).promise;
+  }
+
+  firstStaple(fingerprint: string, milliseconds: number): Promise<void> {
+    this.waits.push({ fingerprint, timeout: milliseconds, insisting: true });
     return this.#attempt(fingerprint).promise;
   }
 
@@ -78,39 +84,52 @@ async function begun({ ocsp = {}, old = certificate('old') }: { ocsp?: Keys; old
   const log = recordedLog();
   const switched: string[] = [];
   const time = { now: start };
-  const options: RolloutOptions = { stapler, log, now: () => time.now, onSwitch: (name) => void switched.push(name) };
+  const options: RolloutOptions = { stapler, log, now: () => time.now, onSwitch: (names) => void switched.push(...names) };
   const made = new Rollout(options);
   made.setVirtualHosts(virtualHosts(['a.test'], ocsp));
   stapler.end('old', 'staple');
   await made.begin(new Map([['a.test', [old]]]), 0);
+  switched.length = 0;
   const serving = (name = 'a.test') => made.certificates(name).map(({ fingerprint }) => fingerprint);
   return { rollout: made, stapler, log, switched, time, serving };
 }
 
-test('start-up waits for staples: long for a certificate that demands one, a courtesy for others', async () => {
+test('at the start each virtual host is awaited until its staples had their chance, and by no other', async () => {
   const stapler = new StandInStapler();
-  const made = new Rollout({ stapler, log: recordedLog(), now: () => start, onSwitch: () => {} });
-  made.setVirtualHosts(virtualHosts(['a.test', 'b.test']));
+  const sent = new EventEmitter<{ switched: [readonly string[]] }>();
+  const made = new Rollout({ stapler, log: recordedLog(), now: () => start, onSwitch: (names) => void sent.emit('switched', names) });
+  made.setVirtualHosts(virtualHosts(['a.test', 'b.test', 'c.test']));
+  assert.deepEqual(made.awaited, ['a.test', 'b.test', 'c.test'], 'nothing has been read yet');
   const beginning = made.begin(
     new Map([
       ['a.test', [certificate('demanding', { mustStaple: true })]],
       ['b.test', [certificate('plain')]],
+      ['c.test', []],
     ]),
     7_000,
   );
+  assert.deepEqual(stapler.fingerprints, ['demanding', 'plain']);
   assert.deepEqual(stapler.waits, [
-    { fingerprint: 'demanding', timeout: 7_000 },
+    { fingerprint: 'demanding', timeout: 7_000, insisting: true },
     { fingerprint: 'plain', timeout: 2_000 },
   ]);
-  stapler.end('demanding', 'timeout');
   stapler.end('plain', 'staple');
-  await beginning;
+  assert.deepEqual(await once(sent, 'switched'), [['c.test', 'b.test']], 'what is ready does not wait for what is not');
+  assert.deepEqual(made.awaited, ['a.test']);
+  assert.deepEqual(
+    made.inService().identities.map(({ virtualHost, fingerprint }) => [virtualHost, fingerprint]),
+    [['b.test', 'plain']],
+    'what a worker gets that is started now',
+  );
+  stapler.end('demanding', 'timeout');
+  const [last] = (await Promise.all([once(sent, 'switched'), beginning]))[0] as [string[]];
+  assert.deepEqual([last, made.awaited], [['a.test'], []]);
   const { identities, staples } = made.inService();
   assert.deepEqual(
     identities.map(({ virtualHost, fingerprint }) => [virtualHost, fingerprint]),
     [
-      ['a.test', 'demanding'],
       ['b.test', 'plain'],
+      ['a.test', 'demanding'],
     ],
   );
   assert.deepEqual([...staples], [['plain', stapleOf('plain')]]);
@@ -125,7 +144,7 @@ test('a renewed certificate switches together with its staple', async () => {
   stapler.end('new', 'staple');
   await proposed;
   assert.deepEqual(switched, ['a.test']);
-  const { identities, staples } = rollout.inService('a.test');
+  const { identities, staples } = rollout.inService(['a.test']);
   assert.deepEqual(
     identities.map(({ certificate: chain, key }) => [chain, key]),
     [['chain of new', 'key of new']],

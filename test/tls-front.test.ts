@@ -179,10 +179,36 @@ test('a new identity serves the next handshake; an open connection goes on', asy
   const { front, port } = await startTlsFront(t, snapshot([{ server_name: 'a.test' }], [old]));
   const before = await connect(port, { servername: 'a.test' });
   assert.match(before.subject, /old\.test/);
-  front.setIdentities('a.test', [await identity('a.test', { names: ['a.test', 'new.test'] })]);
+  front.setIdentities(['a.test'], [await identity('a.test', { names: ['a.test', 'new.test'] })]);
   assert.match((await connect(port, { servername: 'a.test' })).subject, /new\.test/);
-  front.setIdentities('a.test', []);
+  front.setIdentities(['a.test'], []);
   assert.match(await alertOf(port, { servername: 'a.test' }), /HANDSHAKE_FAILURE/);
+});
+
+test('at the start a handshake waits for the certificates of its virtual host, and for no other', async (t) => {
+  const hosts = ['a.test', 'b.test', 'c.test'].map((name) => ({ server_name: name }));
+  const first = { ...snapshot(hosts, [await identity('b.test', { names: ['b.test'] })]), awaited: ['a.test', 'c.test'] };
+  const { front, port } = await startTlsFront(t, first);
+  const early = connect(port, { servername: 'a.test' });
+  const broken = alertOf(port, { servername: 'c.test' });
+  assert.match((await connect(port, { servername: 'b.test' })).greeting, /^b\.test/);
+  front.setIdentities(['a.test'], [await identity('a.test', { names: ['a.test'] })]);
+  assert.match((await early).greeting, /^a\.test/);
+  // Its certificates turned out to be of no use.
+  front.setIdentities(['c.test'], []);
+  assert.match(await broken, /HANDSHAKE_FAILURE/);
+});
+
+test('what waits for certificates at the start is dropped after timeouts.handshake, or goes on with a new configuration', async (t) => {
+  const site = [{ server_name: 'a.test' }];
+  const ready = snapshot(site, [await identity('a.test', { names: ['a.test'] })]);
+  const hasty = { ...snapshot(site, [], { timeouts: { handshake: '50ms' } }), awaited: ['a.test'] };
+  const { port } = await startTlsFront(t, hasty);
+  await assert.rejects(connect(port, { servername: 'a.test' }), /disconnected before secure TLS connection/);
+  const { front, port: other } = await startTlsFront(t, { ...ready, identities: [], awaited: ['a.test'] });
+  const early = connect(other, { servername: 'a.test' });
+  front.update(ready);
+  assert.match((await early).greeting, /^a\.test/);
 });
 
 test('plain HTTP on a TLS port is told so', needs('curl'), async (t) => {

@@ -28,6 +28,10 @@ export type StaplerEntry = Subject;
 const day = 86_400_000;
 /** Files read at the same time. */
 const readsAtOnce = 16;
+/** Before a responder that could not be reached is asked again for a first staple; doubled each time. */
+const firstPause = 1_000;
+/** What a machine that is still booting makes of a responder. */
+const unreachable = new Set<string>(['responder_unreachable', 'responder_timeout']);
 /** Not while everything is being loaded. */
 const pruneDelay = 600_000;
 
@@ -133,11 +137,33 @@ export class Stapler {
   /** Resolves when the certificate has its staple, when its first attempt has ended without one, or after `timeout` milliseconds. */
   async settled(fingerprint: string, timeout: number): Promise<void> {
     const entry = this.#entries.get(fingerprint);
-    if (entry === undefined) return;
+    if (entry !== undefined && !entry.isSettled) await this.#within(entry.settled, timeout);
+  }
+
+  async #within(work: Promise<unknown>, timeout: number): Promise<void> {
     const { promise: timedOut, resolve } = Promise.withResolvers<void>();
     const cancel = this.#around.clock.setTimeout(resolve, timeout);
-    await Promise.race([entry.settled, timedOut]);
+    await Promise.race([work, timedOut]);
     cancel();
+  }
+
+  /**
+   * As {@link settled}, for a certificate that is of little use without its staple: a responder that cannot be reached is
+   * asked again, as a machine that boots may have its network, or its own responder, a moment later.
+   */
+  async firstStaple(fingerprint: string, timeout: number): Promise<void> {
+    const { clock } = this.#around;
+    const end = clock.now() + timeout;
+    await this.settled(fingerprint, timeout);
+    for (let pause = firstPause; clock.now() + pause < end && this.#isOutOfReach(fingerprint); pause *= 2) {
+      await new Promise<void>((resolve) => clock.setTimeout(resolve, pause));
+      await this.#within(this.refresh(fingerprint), end - clock.now());
+    }
+  }
+
+  #isOutOfReach(fingerprint: string): boolean {
+    const entry = this.#entries.get(fingerprint);
+    return entry?.current === undefined && unreachable.has(entry?.status().lastError?.code ?? '');
   }
 
   /** Whether {@link settled} would resolve at once. */

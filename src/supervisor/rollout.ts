@@ -7,13 +7,15 @@ import type { Identity, Snapshot } from '../snapshot.ts';
 
 /** A non-must-staple certificate is worth serving without its staple; start-up gives a responder this long all the same. */
 const courtesyWaitMs = 2_000;
+/** At the start, virtual hosts that are ready within this time are sent to the workers together. */
+const batchMs = 50;
 
 export interface RolloutOptions {
-  stapler: Pick<Stapler, 'setCertificates' | 'current' | 'settled' | 'isSettled'>;
+  stapler: Pick<Stapler, 'setCertificates' | 'current' | 'settled' | 'firstStaple' | 'isSettled'>;
   log: Log;
   now: () => number;
   /** These certificates are to be served from now on; their staples, where there are any, are ready. */
-  onSwitch: (virtualHost: string) => void;
+  onSwitch: (virtualHosts: readonly string[]) => void;
 }
 
 /**
@@ -24,15 +26,16 @@ export class Rollout {
   readonly #options: RolloutOptions;
   #policies = new Map<string, OcspPolicy>();
   readonly #serving = new Map<string, readonly Certificate[]>();
+  /** Read at the start, and in service as soon as they had their chance of a staple. */
+  #starting: ReadonlyMap<string, readonly Certificate[]> = new Map();
   readonly #awaiting = new Map<string, { certificates: readonly Certificate[]; since: number; said: boolean }>();
 
   constructor(options: RolloutOptions) {
     this.#options = options;
   }
 
-  /** The certificates in service, of one virtual host or of all, with their staples. */
-  inService(virtualHost?: string): Pick<Snapshot, 'identities' | 'staples'> {
-    const virtualHosts = virtualHost === undefined ? [...this.#serving.keys()] : [virtualHost];
+  /** The certificates in service, of some virtual hosts or of all, with their staples. */
+  inService(virtualHosts: readonly string[] = [...this.#serving.keys()]): Pick<Snapshot, 'identities' | 'staples'> {
     const identities = virtualHosts.flatMap((name) => this.certificates(name).map((certificate) => identity(name, certificate)));
     const staples: Snapshot['staples'] = new Map();
     for (const { fingerprint } of identities) {
@@ -40,6 +43,11 @@ export class Rollout {
       if (staple) staples.set(fingerprint, staple);
     }
     return { identities, staples };
+  }
+
+  /** The virtual hosts of which nobody can say yet what they serve. */
+  get awaited(): string[] {
+    return [...this.#policies.keys()].filter((name) => !this.#serving.has(name));
   }
 
   /** What a virtual host (its server_name) serves now. */
@@ -55,16 +63,32 @@ export class Rollout {
   }
 
   /**
-   * Start-up: everything goes into service at once, after the staples had their chance.
+   * Start-up: each virtual host goes into service when its staples are here or had their chance; none waits for another's.
    * @param startupWaitMs how long must-staple certificates are waited for
    */
   async begin(certificates: ReadonlyMap<string, readonly Certificate[]>, startupWaitMs: number): Promise<void> {
-    for (const [virtualHost, own] of certificates) this.#serving.set(virtualHost, own);
+    this.#starting = certificates;
     this.#tellStapler();
-    const waits = [...certificates.values()]
-      .flat()
-      .map(({ fingerprint, mustStaple }) => this.#options.stapler.settled(fingerprint, mustStaple ? startupWaitMs : Math.min(startupWaitMs, courtesyWaitMs)));
-    await Promise.all(waits);
+    let ready: string[] = [];
+    const send = (): void => {
+      if (ready.length > 0) this.#options.onSwitch(ready);
+      ready = [];
+    };
+    const timer = setInterval(send, batchMs);
+    const starts = Array.from(certificates, async ([virtualHost, own]) => {
+      await Promise.all(own.map((certificate) => this.#firstChance(certificate, startupWaitMs)));
+      this.#serving.set(virtualHost, own);
+      ready.push(virtualHost);
+    });
+    await Promise.all(starts);
+    clearInterval(timer);
+    send();
+    this.#starting = new Map();
+  }
+
+  #firstChance({ fingerprint, mustStaple }: Certificate, startupWaitMs: number): Promise<void> {
+    const { stapler } = this.#options;
+    return mustStaple ? stapler.firstStaple(fingerprint, startupWaitMs) : stapler.settled(fingerprint, Math.min(startupWaitMs, courtesyWaitMs));
   }
 
   /** A virtual host has other certificates: they switch when `review` finds them ready. Resolves after their first chance. */
@@ -90,7 +114,7 @@ export class Rollout {
         this.#awaiting.delete(virtualHost);
         this.#serving.set(virtualHost, waiting.certificates);
         // Workers have the new certificates before the staples of the old ones go.
-        this.#options.onSwitch(virtualHost);
+        this.#options.onSwitch([virtualHost]);
         this.#tellStapler();
       } else if (missing.mustStaple && !waiting.said) {
         waiting.said = true;
@@ -114,7 +138,8 @@ export class Rollout {
 
   #tellStapler(): void {
     const entries = [...this.#policies].flatMap(([virtualHost, policy]) => {
-      const certificates = new Set([...this.certificates(virtualHost), ...(this.#awaiting.get(virtualHost)?.certificates ?? [])]);
+      const starting = this.#starting.get(virtualHost) ?? [];
+      const certificates = new Set([...starting, ...this.certificates(virtualHost), ...(this.#awaiting.get(virtualHost)?.certificates ?? [])]);
       return [...certificates].map((certificate) => ({ certificate, policy, file: responseFile(certificate) }));
     });
     this.#options.stapler.setCertificates(entries);

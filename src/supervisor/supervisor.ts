@@ -77,7 +77,7 @@ export class Supervisor {
       stapler: this.#stapler,
       log,
       now: Date.now,
-      onSwitch: (virtualHost) => this.#workers.send({ type: 'identities', virtualHost, ...this.#rollout.inService(virtualHost) }),
+      onSwitch: (virtualHosts) => this.#workers.send({ type: 'identities', virtualHosts: [...virtualHosts], ...this.#rollout.inService(virtualHosts) }),
     });
     this.#workers = new Workers(() => this.#snapshot(), log);
     this.#tickets = new TicketSecret({ log, onChange: (ticketSecret) => this.#workers.send({ type: 'ticketSecret', ticketSecret }) });
@@ -98,7 +98,8 @@ export class Supervisor {
   }
 
   /**
-   * Loads certificates and cached staples, waits for the staples that must be there, then serves.
+   * Accepts connections, then loads certificates and cached staples: a handshake waits until its virtual host is ready.
+   * Resolves when all are.
    * @throws StartError, ListenError, FolderInUse; everything is closed again
    */
   async start(): Promise<void> {
@@ -116,22 +117,22 @@ export class Supervisor {
     this.#inherited = sockets;
     this.#workers.prepare(workerCount(config), sockets);
     await this.#readPolicies(config);
-    await this.#store.load(config);
+    await this.#stapler.open();
+    this.#stapler.keep = config.ocsp.keep;
+    await this.#tickets.open(config.stateDir, config.tls.ticketRotation);
     const opened = openedHosts(config);
+    this.#rollout.setVirtualHosts(opened);
+    warnOfLimits(config.limits, resources(workerCount(config)), this.#log);
+    this.#sockets.assertStillFree();
+    await this.#workers.start(workerCount(config), sockets, 0);
+    this.#sayListening(sockets);
+    await this.#store.load(config);
     const certificates = new Map(opened.map(({ serverName }) => [serverName, this.#store.identities(serverName)]));
     const isServable = opened.length < config.virtualHosts.length || [...certificates.values()].some((own) => own.length > 0);
     if (config.listen.some(({ protocol }) => protocol === 'https') && !isServable) {
       throw new StartError('no virtual host has a usable certificate; see the messages above');
     }
-    await this.#stapler.open();
-    await this.#tickets.open(config.stateDir, config.tls.ticketRotation);
-    this.#stapler.keep = config.ocsp.keep;
-    this.#rollout.setVirtualHosts(opened);
     await this.#rollout.begin(certificates, config.ocsp.startupWait);
-    warnOfLimits(config.limits, resources(workerCount(config)), this.#log);
-    this.#sockets.assertStillFree();
-    await this.#workers.start(workerCount(config), sockets, 0);
-    this.#sayListening(sockets);
     await this.#serveControl();
     this.#log.info(`serving ${hosts(config)}`, { workers: workerCount(config) });
     this.#watchFiles();
@@ -273,6 +274,7 @@ export class Supervisor {
     return {
       config: this.#config,
       ...this.#rollout.inService(),
+      awaited: this.#rollout.awaited,
       clientAuthorities: this.#clientAuthorities,
       backendFiles: this.#backendFiles,
       ticketSecret: this.#tickets.current,

@@ -48,6 +48,7 @@ interface Site {
   virtualHost: VirtualHost;
   terms: Terms;
   identities: ChoosableIdentity[];
+  isAwaited: boolean;
 }
 
 /** An identity with what the choice needs; the certificate is parsed at its first use only. */
@@ -74,9 +75,15 @@ interface Pending {
   serverName: string | undefined;
 }
 
+interface Held {
+  arrival: Arrival;
+  hello: ClientHello;
+}
+
 /**
  * Terminates TLS: reads each ClientHello, chooses virtual host and identity, and hands the connection to the
- * `tls.Server` made for them. Nothing here fetches, reads a file or waits.
+ * `tls.Server` made for them. Nothing here fetches or reads a file. Only at the start a handshake waits, under the
+ * deadline of all, until the supervisor has read the certificates of its virtual host.
  */
 export class TlsFront {
   readonly #log: Log;
@@ -92,6 +99,7 @@ export class TlsFront {
   /** By everything that went into them, least recently used first. */
   readonly #servers = new Map<string, { server: Server; virtualHost: string }>();
   readonly #pending = new WeakMap<Socket, Pending>();
+  readonly #held = new Set<Held>();
 
   constructor(options: {
     log: Log;
@@ -110,7 +118,8 @@ export class TlsFront {
   }
 
   /** Serves new connections from this snapshot; those already open go on. */
-  update({ config, identities, clientAuthorities, ticketSecret }: Snapshot): void {
+  update({ config, identities, awaited, clientAuthorities, ticketSecret }: Snapshot): void {
+    const isAwaited = new Set(awaited);
     const byVirtualHost = Map.groupBy(identities, ({ virtualHost }) => virtualHost);
     const known = new Map<string, ReadonlySet<number>>();
     const suitesIn = (ciphers: string) => {
@@ -121,7 +130,7 @@ export class TlsFront {
     const sites = config.virtualHosts.map((virtualHost): Site => {
       const own = (byVirtualHost.get(virtualHost.serverName) ?? []).map((identity) => new ChoosableIdentity(identity));
       const { maxVersion, ciphers } = protocolOptions(virtualHost.tls);
-      return { virtualHost, terms: { highestVersion: versionNumbers[maxVersion], ecdsaSuites: () => suitesIn(ciphers) }, identities: own };
+      return { virtualHost, terms: { highestVersion: versionNumbers[maxVersion], ecdsaSuites: () => suitesIn(ciphers) }, identities: own, isAwaited: isAwaited.has(virtualHost.serverName) };
     });
     this.#sites = new ServerNames(
       sites.map((site) => ({ names: [site.virtualHost.serverName, ...site.virtualHost.aliases], isDefault: site.virtualHost.default, value: site })),
@@ -131,14 +140,22 @@ export class TlsFront {
     this.#servers.clear();
     this.#counters.now.contexts = 0;
     this.setTicketSecret(ticketSecret);
+    this.#release();
   }
 
-  /** Replaces the identities of one virtual host. */
-  setIdentities(virtualHost: string, identities: Identity[]): void {
-    const site = this.#byServerName.get(virtualHost);
-    if (site) site.identities = identities.map((identity) => new ChoosableIdentity(identity));
-    for (const [key, entry] of this.#servers) if (entry.virtualHost === virtualHost) this.#servers.delete(key);
+  /** Replaces all identities of some virtual hosts. */
+  setIdentities(virtualHosts: readonly string[], identities: readonly Identity[]): void {
+    const byVirtualHost = Map.groupBy(identities, ({ virtualHost }) => virtualHost);
+    for (const name of virtualHosts) {
+      const site = this.#byServerName.get(name);
+      if (site === undefined) continue;
+      site.identities = (byVirtualHost.get(name) ?? []).map((identity) => new ChoosableIdentity(identity));
+      site.isAwaited = false;
+    }
+    const changed = new Set(virtualHosts);
+    for (const [key, entry] of this.#servers) if (changed.has(entry.virtualHost)) this.#servers.delete(key);
     this.#counters.now.contexts = this.#servers.size;
+    this.#release();
   }
 
   setTicketSecret(ticketSecret: Uint8Array): void {
@@ -147,9 +164,8 @@ export class TlsFront {
   }
 
   accept(arrival: Arrival): void {
-    const { socket } = arrival;
     readPrefix(
-      socket,
+      arrival.socket,
       (bytes) => {
         const isHttp = looksLikeHttp(bytes);
         if (isHttp) throw new PlainHttp('plain HTTP on a TLS port');
@@ -157,23 +173,42 @@ export class TlsFront {
         return hello && { value: hello, consumed: 0 };
       },
       (result) => {
-        try {
-          if ('error' in result) throw result.error;
-          const { serverName } = result.value;
-          const site = this.#siteFor(serverName);
-          const { virtualHost } = site;
-          if (virtualHost.passthrough) {
-            this.#passOn(arrival, virtualHost, serverName);
-            return;
-          }
-          const server = this.#serverFor(virtualHost, this.#identityFor(result.value, site));
-          this.#pending.set(socket, { arrival, virtualHost, serverName });
-          server.emit('connection', socket);
-        } catch (error) {
-          this.#refuse(arrival, error);
-        }
+        if ('error' in result) this.#refuse(arrival, result.error);
+        else this.#takeUp({ arrival, hello: result.value });
       },
     );
+  }
+
+  #takeUp(held: Held): void {
+    const { arrival, hello } = held;
+    const { serverName } = hello;
+    try {
+      const site = this.#siteFor(serverName);
+      const { virtualHost } = site;
+      if (virtualHost.passthrough) {
+        this.#passOn(arrival, virtualHost, serverName);
+        return;
+      }
+      if (site.isAwaited) {
+        this.#held.add(held);
+        arrival.socket.once('close', () => this.#held.delete(held));
+        return;
+      }
+      const server = this.#serverFor(virtualHost, this.#identityFor(hello, site));
+      this.#pending.set(arrival.socket, { arrival, virtualHost, serverName });
+      server.emit('connection', arrival.socket);
+    } catch (error) {
+      this.#refuse(arrival, error);
+    }
+  }
+
+  /** What is held goes on, where its virtual host is awaited no more. */
+  #release(): void {
+    for (const held of this.#held) {
+      if (this.#sites.find(held.hello.serverName)?.isAwaited) continue;
+      this.#held.delete(held);
+      this.#takeUp(held);
+    }
   }
 
   #passOn(arrival: Arrival, virtualHost: VirtualHost, serverName: string | undefined): void {

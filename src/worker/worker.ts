@@ -123,7 +123,7 @@ export class Worker {
       }
       case 'identities':
         for (const [fingerprint, staple] of update.staples) this.#staples.set(fingerprint, staple);
-        this.#tls.setIdentities(update.virtualHost, update.identities);
+        this.#tls.setIdentities(update.virtualHosts, update.identities);
         break;
       case 'staple':
         if (update.staple) this.#staples.set(update.fingerprint, update.staple);

@@ -30,6 +30,7 @@ export function snapshotOf(authority: Authority, hosts: Keys[], identities: Iden
   return {
     config,
     identities,
+    awaited: [],
     staples: new Map(),
     clientAuthorities,
     backendFiles: new Map(),
