@@ -6,7 +6,8 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { configOf, type Material } from './material.ts';
 
-const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+/** As the service is started. */
+const staplegate = fileURLToPath(new URL('../scripts/staplegate', import.meta.url));
 
 /** The real program, started for a measurement; times are milliseconds since its start. */
 export class Program {
@@ -18,7 +19,7 @@ export class Program {
   servingAfter = 0;
 
   private constructor(config: string, onLine: (line: string, after: number) => void) {
-    this.#process = spawn(process.execPath, [main, 'run', '--config', config], { stdio: ['ignore', 'inherit', 'pipe'] });
+    this.#process = spawn(staplegate, ['run', '--config', config], { stdio: ['ignore', 'inherit', 'pipe'] });
     createInterface({ input: this.#process.stderr! }).on('line', (line) => {
       const after = performance.now() - this.#started;
       const port = /listening on 127\.0\.0\.1:(\d+)/.exec(line)?.[1];
@@ -50,9 +51,9 @@ export class Program {
     return Number(child);
   }
 
-  /** Of the supervisor, in kB: VmRSS is now, VmHWM the most so far. */
-  async memory(what: 'VmRSS' | 'VmHWM'): Promise<number> {
-    const status = await readFile(`/proc/${this.pid}/status`, 'utf8');
+  /** Of the supervisor, or of a worker, in kB: VmRSS is now, VmHWM the most so far. */
+  async memory(what: 'VmRSS' | 'VmHWM', pid = this.pid): Promise<number> {
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
     return Number(new RegExp(`${what}:\\s+(\\d+)`).exec(status)?.[1]);
   }
 

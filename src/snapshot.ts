@@ -52,7 +52,7 @@ export type SnapshotUpdate =
   | { type: 'snapshot'; snapshot: Snapshot }
   /** All identities of these virtual hosts, with their staples: they switch together. */
   | { type: 'identities'; virtualHosts: string[]; identities: Identity[]; staples: Map<string, ServableStaple> }
-  /** A newer staple, or none any more. */
-  | { type: 'staple'; fingerprint: string; staple: ServableStaple | undefined }
+  /** By fingerprint: newer staples, or none any more. */
+  | { type: 'staples'; staples: Map<string, ServableStaple | undefined> }
   /** New session ticket keys, everywhere at once. */
   | { type: 'ticketSecret'; ticketSecret: Uint8Array };

@@ -2,15 +2,17 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { Limiter } from '../src/ocsp/limiter.ts';
+import { VirtualClock } from './support/virtual-clock.ts';
 
 const outage = new Error('down');
 
 /** A limiter whose tasks end when the test says so. */
-function scene() {
-  const limiter = new Limiter({ perResponder: 2, overall: 16, sickAfter: 3, isOutage: (error) => error === outage });
+function scene({ perSecond = 1000, burst = 1000 } = {}) {
+  const clock = new VirtualClock();
+  const limiter = new Limiter({ perResponder: 2, overall: 16, perSecond, burst, sickAfter: 3, isOutage: (error) => error === outage, clock });
   const running: { name: string; end: () => void; fail: (error: Error) => void }[] = [];
   const failed: string[] = [];
-  const ask = (name: string, signal = new AbortController().signal): void => {
+  const ask = (name: string, { signal = new AbortController().signal, urgent = false } = {}): void => {
     const task = () =>
       new Promise<void>((resolve, reject) => {
         const one = { name, end: () => finish(resolve), fail: (error: Error) => finish(() => reject(error)) };
@@ -20,7 +22,7 @@ function scene() {
         };
         running.push(one);
       });
-    limiter.run(name, task, signal).catch((error: Error) => failed.push(`${name}: ${error.message}`));
+    limiter.run(name, task, { signal, urgent }).catch((error: Error) => failed.push(`${name}: ${error.message}`));
   };
   const names = (): string[] => running.map(({ name }) => name).sort();
   /** Lets one task of this name end, and what follows from it happen. */
@@ -31,7 +33,7 @@ function scene() {
     else one.end();
     await setImmediate();
   };
-  return { ask, end, names, failed };
+  return { ask, end, names, failed, clock, limiter };
 }
 
 test('a responder gets one question until it has answered, then two at a time', async () => {
@@ -106,8 +108,54 @@ test('who gives up while waiting is not started', async () => {
   const { ask, end, names, failed } = scene();
   const controller = new AbortController();
   ask('a');
-  ask('a', controller.signal);
+  ask('a', { signal: controller.signal });
   controller.abort(new Error('closed'));
   await end('a');
   assert.deepEqual([names(), failed], [[], ['a: closed']]);
+});
+
+test('after a burst all responders together are asked at a pace, however fast they answer', async () => {
+  const { ask, end, names, clock, limiter } = scene({ perSecond: 10, burst: 3 });
+  const responders = Array.from({ length: 8 }, (_, i) => `r${i}`);
+  for (const name of responders) ask(name);
+  assert.deepEqual([names(), limiter.waiting], [['r0', 'r1', 'r2'], 5]);
+  for (const name of names()) await end(name);
+  assert.deepEqual(names(), []);
+  clock.advance(99);
+  assert.deepEqual(names(), []);
+  clock.advance(1);
+  assert.deepEqual(names(), ['r3']);
+  clock.advance(250);
+  assert.deepEqual(names(), ['r3', 'r4', 'r5']);
+  for (const name of names()) await end(name);
+  clock.advance(10_000);
+  assert.deepEqual([names(), limiter.waiting], [['r6', 'r7'], 0]);
+  for (const name of names()) await end(name);
+  for (const name of responders) ask(name);
+  assert.equal(names().length, 3, 'quiet saves up one burst, no more');
+});
+
+test('urgent questions come before the others, in their order', async () => {
+  const { ask, end, names, limiter } = scene();
+  ask('a');
+  const order: string[] = [];
+  const wait = (label: string, urgent: boolean) =>
+    void limiter.run('a', () => Promise.resolve(order.push(label)), { signal: new AbortController().signal, urgent });
+  wait('plain', false);
+  wait('urgent 1', true);
+  wait('urgent 2', true);
+  assert.deepEqual(names(), ['a']);
+  await end('a');
+  assert.deepEqual(order, ['urgent 1', 'urgent 2', 'plain']);
+});
+
+test('a limiter that is closed admits nobody who waits for the pace', async () => {
+  const { ask, end, names, clock, limiter } = scene({ perSecond: 10, burst: 1 });
+  ask('a');
+  ask('b');
+  await end('a');
+  limiter.close();
+  assert.equal(clock.next, undefined, 'no timer keeps the process alive');
+  clock.advance(10_000);
+  assert.deepEqual(names(), []);
 });

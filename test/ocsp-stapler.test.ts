@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import type { OcspPolicy } from '../src/config/schema.ts';
 import { FolderInUse } from '../src/ocsp/lock.ts';
 import type { StapledLeaf } from '../src/ocsp/staple-status.ts';
@@ -410,11 +411,16 @@ test('a responder that hangs delays no certificate of another one', async () => 
   );
 });
 
-test('waiting for a staple ends with the wait', async () => {
+test('waiting for a staple ends with the wait, which begins when the disk has been read', async () => {
   await using s = await scene('hangs_before_head');
   const leaf = await s.scene.issue(s.responder.url);
   s.scene.stapler.setCertificates([{ certificate: leaf, policy: ocspPolicy }]);
-  const settled = s.scene.stapler.settled(leaf.fingerprint, 3000);
+  let ended = false;
+  const settled = s.scene.stapler.settled(leaf.fingerprint, 3000).then(() => (ended = true));
+  s.clock.advance(3000);
+  await s.scene.stapler.idle();
+  await setImmediate();
+  assert.equal(ended, false);
   s.clock.advance(3000);
   await settled;
   assert.equal(s.scene.stapler.isSettled(leaf.fingerprint), false);

@@ -21,6 +21,8 @@ interface Inquiry<T> {
   /** Told of every responder that was really asked, and of its accepted answer or the code of its failure. */
   onAsked?: (url: string, outcome: Answer<T> | string, milliseconds: number) => void;
   limiter: Limiter;
+  /** Before the questions about other certificates. */
+  urgent?: boolean;
   clock: Clock;
   signal: AbortSignal;
 }
@@ -77,7 +79,7 @@ function codeOf(error: (Error & { code?: unknown }) | undefined): string {
  * @throws RespondersFailed, or the reason of `signal`
  */
 export async function askResponders<T>(inquiry: Inquiry<T>): Promise<RespondersAnswer<T>> {
-  const { urls, limiter, clock, signal, onAsked } = inquiry;
+  const { urls, limiter, urgent = false, clock, signal, onAsked } = inquiry;
   const failures: Failure[] = [];
   let duration = 0;
   for (const url of urls) {
@@ -98,7 +100,7 @@ export async function askResponders<T>(inquiry: Inquiry<T>): Promise<RespondersA
       }
     };
     try {
-      const answer = await limiter.run(URL.parse(url)?.host ?? url, ask, signal);
+      const answer = await limiter.run(URL.parse(url)?.host ?? url, ask, { signal, urgent });
       return { ...answer, responder: url, duration };
     } catch (error) {
       signal.throwIfAborted();

@@ -99,7 +99,7 @@ export class Refreshing {
   }
 
   async #fetch(): Promise<void> {
-    const { subject, policy, held, limiter, clock } = this.#options;
+    const { certificate, subject, policy, held, limiter, clock } = this.#options;
     const { signal } = (this.#abort = new AbortController());
     try {
       const answer = await askResponders({
@@ -111,6 +111,7 @@ export class Refreshing {
         accept: (der, nonce) => held.judge(der, nonce),
         onAsked: (url, outcome, milliseconds) => this.#count(url, outcome, milliseconds),
         limiter,
+        urgent: certificate.mustStaple && held.current === undefined,
         clock,
         signal,
       });

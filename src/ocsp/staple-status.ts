@@ -62,10 +62,12 @@ export interface StaplingEntry {
   readonly current: ServableStaple | undefined;
   /** The newest verified response, good or revoked. */
   readonly staple: Staple | undefined;
+  /** Resolves when the disk has been read. */
+  readonly loaded: Promise<void>;
   /** Resolves when there is a staple, when the first attempt has ended, or when there is nothing to wait for. */
   readonly settled: Promise<void>;
   readonly isSettled: boolean;
-  /** Loads what is kept and plans the first fetch. Resolves when the disk has been read. */
+  /** Loads what is kept and plans the first fetch. Resolves like `loaded`. */
   start(): Promise<void>;
   /** Asks now; joins an attempt that is already going on. Never rejects. */
   refresh(): Promise<void>;

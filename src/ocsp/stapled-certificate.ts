@@ -32,6 +32,7 @@ export class StapledCertificate implements StaplingEntry {
   readonly #given: GivenResponse | undefined;
   readonly #refreshing: Refreshing;
   #stopped = false;
+  readonly #loaded = Promise.withResolvers<void>();
   readonly #settled = Promise.withResolvers<void>();
   #isSettled = false;
 
@@ -66,6 +67,10 @@ export class StapledCertificate implements StaplingEntry {
     return this.#held.staple;
   }
 
+  get loaded(): Promise<void> {
+    return this.#loaded.promise;
+  }
+
   get settled(): Promise<void> {
     return this.#settled.promise;
   }
@@ -84,6 +89,14 @@ export class StapledCertificate implements StaplingEntry {
   }
 
   async start(): Promise<void> {
+    try {
+      await this.#load();
+    } finally {
+      this.#loaded.resolve();
+    }
+  }
+
+  async #load(): Promise<void> {
     const { log } = this.#around;
     const { responders } = this.#refreshing;
     const take = (der: Buffer): void => {
@@ -146,6 +159,7 @@ export class StapledCertificate implements StaplingEntry {
     this.#stopped = true;
     this.#refreshing.stop();
     this.#held.close();
+    this.#loaded.resolve();
     this.#settle();
     await this.idle();
   }

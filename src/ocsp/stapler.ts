@@ -26,6 +26,12 @@ export interface StaplerOptions {
 export type StaplerEntry = Subject;
 
 const day = 86_400_000;
+/** A question and its answer take a good millisecond of CPU time; one responder answers two at a time in 10 ms each at best. */
+const limits = { perResponder: 2, overall: 16, perSecond: 200, burst: 32, sickAfter: 3 };
+/** More than this many certificates waiting for their turn are a storm. */
+const storm = 32;
+/** Milliseconds after which a disk is taken for one that hangs. */
+const longestLoad = 60_000;
 /** Files read at the same time. */
 const readsAtOnce = 16;
 /** Before a responder that could not be reached is asked again for a first staple; doubled each time. */
@@ -47,7 +53,10 @@ export class Stapler {
   /** Entries that were replaced or removed and have not come to rest yet. */
   readonly #stopping = new Set<Promise<void>>();
   #loading: Promise<void> = Promise.resolve();
+  /** Entries that have not read the disk yet. */
+  #toLoad = 0;
   #closed = false;
+  readonly #closing = Promise.withResolvers<void>();
   #cancelPrune: (() => void) | undefined;
 
   constructor({ directory, log, onStaple, clock = systemClock }: StaplerOptions) {
@@ -58,7 +67,7 @@ export class Stapler {
       log.warn(message, { code: 'responder_content_type' });
     };
     const cache = new StapleCache(path.join(directory, 'ocsp'), log);
-    const limiter = new Limiter({ perResponder: 2, overall: 16, sickAfter: 3, isOutage });
+    const limiter = new Limiter({ ...limits, isOutage, clock });
     const counters = { updates: 0, cacheWriteFailures: 0, responders: {} };
     this.#around = { clock, log, limiter, cache, counters, onStaple, warnOnce };
   }
@@ -100,10 +109,13 @@ export class Stapler {
       const entry = this.#entry(subject, old?.staple);
       this.#entries.set(fingerprint, entry);
       if (old !== undefined) this.#retire(old);
+      this.#toLoad += 1;
       starts.push(async () => {
         await entry.start();
+        this.#toLoad -= 1;
+        // A new entry has said itself what it found; one that takes another's place may have found less.
         const isInUse = this.#entries.get(fingerprint) === entry;
-        if (isInUse && !isSameStaple(old?.current, entry.current)) this.#around.onStaple(fingerprint, entry.current);
+        if (old !== undefined && isInUse && !isSameStaple(old.current, entry.current)) this.#around.onStaple(fingerprint, entry.current);
       });
     }
     this.#loading = Promise.all([this.#loading, inTurn(starts)]).then(() => undefined);
@@ -134,10 +146,15 @@ export class Stapler {
     return this.#entries.get(fingerprint)?.current;
   }
 
-  /** Resolves when the certificate has its staple, when its first attempt has ended without one, or after `timeout` milliseconds. */
+  /**
+   * Resolves when the certificate has its staple, when its first attempt has ended without one, or `timeout` milliseconds after
+   * the disk was read: reading what is kept for ten thousand certificates takes seconds, and is no responder's fault.
+   */
   async settled(fingerprint: string, timeout: number): Promise<void> {
     const entry = this.#entries.get(fingerprint);
-    if (entry !== undefined && !entry.isSettled) await this.#within(entry.settled, timeout);
+    if (entry === undefined || entry.isSettled) return;
+    await this.#within(entry.loaded, longestLoad);
+    await this.#within(entry.settled, timeout);
   }
 
   async #within(work: Promise<unknown>, timeout: number): Promise<void> {
@@ -153,10 +170,11 @@ export class Stapler {
    */
   async firstStaple(fingerprint: string, timeout: number): Promise<void> {
     const { clock } = this.#around;
+    await this.#within(this.#entries.get(fingerprint)?.loaded ?? Promise.resolve(), longestLoad);
     const end = clock.now() + timeout;
     await this.settled(fingerprint, timeout);
     for (let pause = firstPause; clock.now() + pause < end && this.#isOutOfReach(fingerprint); pause *= 2) {
-      await new Promise<void>((resolve) => clock.setTimeout(resolve, pause));
+      await this.#within(this.#closing.promise, pause);
       await this.#within(this.refresh(fingerprint), end - clock.now());
     }
   }
@@ -216,6 +234,11 @@ export class Stapler {
     return Array.from(this.#entries.values(), (entry) => entry.status());
   }
 
+  /** Whether so much is to be read or asked that what comes of it should be passed on in batches. */
+  get isStorming(): boolean {
+    return this.#toLoad + this.#around.limiter.waiting > storm;
+  }
+
   /** Asks for a newer response now; resolves when that attempt has ended, well or not. Undefined when the certificate is not in use. */
   async refresh(fingerprint: string): Promise<StapleStatus | undefined> {
     const entry = this.#entries.get(fingerprint);
@@ -232,10 +255,12 @@ export class Stapler {
   /** Ends timers and requests, waits for writes, and gives the folder back. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#closing.resolve();
     this.#cancelPrune?.();
     for (const entry of this.#entries.values()) this.#retire(entry);
     this.#entries.clear();
     await this.idle();
+    this.#around.limiter.close();
     await this.#around.cache.close();
   }
 }

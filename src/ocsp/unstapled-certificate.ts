@@ -37,6 +37,7 @@ export class UnstapledCertificate implements StaplingEntry {
   readonly cacheKey = undefined;
   readonly current = undefined;
   readonly staple = undefined;
+  readonly loaded = Promise.resolve();
   readonly settled = Promise.resolve();
   readonly isSettled = true;
   readonly #state: StapleState;

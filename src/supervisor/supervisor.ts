@@ -14,6 +14,7 @@ import { version } from '../version.ts';
 import type { InheritedSocket } from '../worker/worker.ts';
 import { backendFileNames, readBackendFiles } from './backend-files.ts';
 import { Rollout } from './rollout.ts';
+import { StapleBatch } from './staple-batch.ts';
 import { notifyServiceManager } from './service-manager.ts';
 import type { Sockets } from './sockets.ts';
 import { TicketSecret } from './ticket-secret.ts';
@@ -39,6 +40,7 @@ export class Supervisor {
   readonly #sockets: Sockets;
   readonly #store: CertificateStore;
   readonly #stapler: Stapler;
+  readonly #staples: StapleBatch;
   readonly #rollout: Rollout;
   readonly #workers: Workers;
   readonly #tickets: TicketSecret;
@@ -69,10 +71,11 @@ export class Supervisor {
       directory: config.stateDir,
       log,
       onStaple: (fingerprint, staple) => {
-        this.#workers.send({ type: 'staple', fingerprint, staple });
+        this.#staples.add(fingerprint, staple);
         this.#rollout.review();
       },
     });
+    this.#staples = new StapleBatch({ isStorming: () => this.#stapler.isStorming, send: (update) => this.#workers.send(update) });
     this.#rollout = new Rollout({
       stapler: this.#stapler,
       log,
@@ -189,6 +192,7 @@ export class Supervisor {
     this.#sockets.release([], workerCount(this.#config) === 0);
     // A reload may be waiting for a responder: without the stapler it waits no longer.
     await this.#stapler.close();
+    this.#staples.close();
     await this.#queue.catch(() => {}); // whoever asked for it has the failure
     await Promise.all([finished, this.#tickets.close(), this.#configWatcher.close(), this.#certificateWatcher.close(), this.#control?.close()]);
   }

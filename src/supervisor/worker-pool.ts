@@ -102,7 +102,9 @@ export class WorkerPool {
 
   #fork(): WorkerProcess {
     const descriptors = this.#options.sockets.map(({ fd }) => fd);
-    return new WorkerProcess(fork(entryPoint, [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...descriptors], serialization: 'advanced' }));
+    const stdio = ['ignore', 'inherit', 'inherit', 'ipc', ...descriptors] as const;
+    // Node's options for the supervisor (scripts/staplegate) are not for workers.
+    return new WorkerProcess(fork(entryPoint, [], { stdio: [...stdio], serialization: 'advanced', execArgv: [] }));
   }
 
   async #startProcess(): Promise<void> {

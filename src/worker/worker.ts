@@ -125,9 +125,11 @@ export class Worker {
         for (const [fingerprint, staple] of update.staples) this.#staples.set(fingerprint, staple);
         this.#tls.setIdentities(update.virtualHosts, update.identities);
         break;
-      case 'staple':
-        if (update.staple) this.#staples.set(update.fingerprint, update.staple);
-        else this.#staples.delete(update.fingerprint);
+      case 'staples':
+        for (const [fingerprint, staple] of update.staples) {
+          if (staple) this.#staples.set(fingerprint, staple);
+          else this.#staples.delete(fingerprint);
+        }
         break;
       case 'ticketSecret':
         this.#tls.setTicketSecret(update.ticketSecret);

@@ -41,7 +41,7 @@ export async function fetch({ cert, issuer, url, out, timeout }: FetchOptions): 
         configured: url !== undefined,
         policy: { ...ocspDefaults, ...(timeout !== undefined && { timeout }) },
         accept: (der) => acceptResponse(der, subject, acceptancePolicy(ocspDefaults, Date.now())),
-        limiter: new Limiter({ perResponder: 1, overall: 1, sickAfter: 1, isOutage: () => false }),
+        limiter: new Limiter({ perResponder: 1, overall: 1, perSecond: 1000, burst: 1, sickAfter: 1, isOutage: () => false, clock: systemClock }),
         clock: systemClock,
         signal: new AbortController().signal,
       });
