@@ -130,7 +130,12 @@ export class TlsFront {
     const sites = config.virtualHosts.map((virtualHost): Site => {
       const own = (byVirtualHost.get(virtualHost.serverName) ?? []).map((identity) => new ChoosableIdentity(identity));
       const { maxVersion, ciphers } = protocolOptions(virtualHost.tls);
-      return { virtualHost, terms: { highestVersion: versionNumbers[maxVersion], ecdsaSuites: () => suitesIn(ciphers) }, identities: own, isAwaited: isAwaited.has(virtualHost.serverName) };
+      return {
+        virtualHost,
+        terms: { highestVersion: versionNumbers[maxVersion], ecdsaSuites: () => suitesIn(ciphers) },
+        identities: own,
+        isAwaited: isAwaited.has(virtualHost.serverName),
+      };
     });
     this.#sites = new ServerNames(
       sites.map((site) => ({ names: [site.virtualHost.serverName, ...site.virtualHost.aliases], isDefault: site.virtualHost.default, value: site })),
