@@ -39,7 +39,7 @@ const MAX_WAIT = 5_000;
 
 /**
  * A client's connection that speaks HTTP/1.0 or 1.1 (RFC 9112), after its TLS handshake or without one. Requests are
- * answered one after the other; the next head is not read before the answer to the last is complete.
+ * answered one after the other; the next head is not read before the answer to the last is complete and the socket has room.
  */
 export class Http1Connection implements ClientStream, Timed {
   deadline: number;
