@@ -158,7 +158,7 @@ virtual_hosts:
   - server_name: a.test
     default: true
     certificates: [{ certificate: a.pem, key: a.key }]
-    backends: [https://127.0.0.1:1]
+    backends: [ftp://127.0.0.1:1]
   - server_name: b.test
     default: true
     aliases: [A.test]
@@ -175,7 +175,7 @@ virtual_hosts:
         ':5:12: state_dir: must be the name of a file or folder, not a list',
         ':6:16: log.access: must be true or false, not `yes`',
         ':7:18: ocsp.timeout: must be a duration such as 500ms, 10s or 5m, more than 0 and at most 24d, not `10`',
-        ':12:16: virtual_hosts[0].backends[0]: must be http://HOST[:PORT] without a path, tcp://HOST:PORT, or unix:/PATH, not `https://127.0.0.1:1`',
+        ':12:16: virtual_hosts[0].backends[0]: must be http://HOST[:PORT] or https://HOST[:PORT] without a path, tcp://HOST:PORT, or unix:/PATH, not `ftp://127.0.0.1:1`',
         ':14:14: virtual_hosts[1].default: `default: true` is already given at virtual_hosts[0].default',
         ':15:15: virtual_hosts[1].aliases[0]: `a.test` is already given at virtual_hosts[0].server_name',
         ':16:20: virtual_hosts[1].certificates[0].key: is required',
