@@ -7,13 +7,12 @@ import type { Deadlines, Timed } from '../proxy/deadlines.ts';
 import type { AnswerHead } from '../proxy/engine.ts';
 import type { Exchange } from '../proxy/exchange.ts';
 import type { Handler } from '../proxy/handler.ts';
-import { fieldLines, type Field } from '../proxy/headers.ts';
+import type { Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 import { parseRequestHead, type RequestHead } from '../proxy/request-head.ts';
+import { AnswerWriter } from './answer-writer.ts';
 import { BodyReader } from './body-reader.ts';
-import { dateLine } from './date.ts';
 import { findHeadEnd } from './head.ts';
-import { MessageWriter } from './message-writer.ts';
 import { RequestScanner } from './request-scanner.ts';
 
 /** What connections share. */
@@ -46,7 +45,7 @@ export class Http1Connection implements ClientStream, Timed {
   readonly connection: Connection;
   readonly #socket: Socket;
   readonly #host: Http1Host;
-  readonly #writer: MessageWriter;
+  readonly #writer: AnswerWriter;
   readonly #scanner = new RequestScanner();
   #input: Buffer = NOTHING;
   /** How much of the input has been searched for the end of a head. */
@@ -63,8 +62,6 @@ export class Http1Connection implements ClientStream, Timed {
   /** Bytes of it that are read after the answer. */
   #left = MAX_LEFT;
   #answer: 'awaited' | 'begun' | 'complete' = 'awaited';
-  #bodyless = false;
-  #endsWithConnection = false;
   #isLast = false;
   /** It waits for a 100 (Continue): whether its body or its next request comes behind another answer, nobody can tell. */
   #isHesitant = false;
@@ -81,7 +78,7 @@ export class Http1Connection implements ClientStream, Timed {
     this.connection = connection;
     this.#socket = socket;
     this.#host = host;
-    this.#writer = new MessageWriter(socket);
+    this.#writer = new AnswerWriter(socket);
     this.deadline = performance.now() + host.timeouts.requestHeader;
     host.deadlines.watch(this);
     const on = contained(socket, (error) => this.fault(error));
@@ -267,32 +264,18 @@ export class Http1Connection implements ClientStream, Timed {
   // Answering.
 
   inform(status: number, fields: readonly Field[]): void {
-    if (this.#head?.version !== '1.1') return;
     if (status === 100) this.#isHesitant = false;
-    const text = status === 100 ? '' : fieldLines(fields);
-    this.#writer.begin(`HTTP/1.1 ${status} ${status === 100 ? 'Continue' : 'Early Hints'}\r\n${text}\r\n`, false);
-    this.#writer.flush();
+    this.#writer.inform(this.#head, status, fields);
   }
 
-  respond({ status, reason, fields, framing }: AnswerHead, last: boolean): void {
-    const head = this.#head;
-    const chunked = framing === 'chunked' && head?.version !== '1.0';
+  respond(answer: AnswerHead, last: boolean): void {
     this.#answer = 'begun';
-    this.#bodyless = head?.method === 'HEAD' || status === 204 || status === 304;
-    // Without a length and without chunks, only the end of the connection ends the answer (RFC 9112, 6.3).
-    this.#endsWithConnection = framing === 'chunked' && !chunked && !this.#bodyless;
-    this.#isLast ||= last || this.#isHesitant || this.#endsWithConnection || head?.facts.persistent !== true || this.#host.isClosing || this.#isOutdated;
-    let text = `HTTP/1.1 ${status} ${reason}\r\n${fields.lines}`;
-    // RFC 9110, 6.6.1: whoever forwards an answer without a date adds one.
-    if (!fields.list.some(({ key }) => key === 'date')) text += dateLine();
-    if (chunked && !this.#bodyless) text += 'Transfer-Encoding: chunked\r\n';
-    if (this.#isLast) text += 'Connection: close\r\n';
-    else if (head?.version === '1.0') text += 'Connection: keep-alive\r\n';
-    this.#writer.begin(`${text}\r\n`, chunked && !this.#bodyless);
+    const mayGoOn = !this.#isLast && !last && !this.#isHesitant && !this.#host.isClosing && !this.#isOutdated;
+    this.#isLast = this.#writer.begin(this.#head, answer, mayGoOn);
   }
 
   write(piece: Buffer, release?: () => void): boolean {
-    return this.#bodyless || this.#writer.write(piece, release);
+    return this.#writer.write(piece, release);
   }
 
   flush(): void {
@@ -301,7 +284,6 @@ export class Http1Connection implements ClientStream, Timed {
 
   end(trailers: readonly Field[]): void {
     this.#writer.end(trailers);
-    this.#writer.flush();
     this.#answer = 'complete';
     if (this.#exchange) this.#settle();
   }
@@ -310,7 +292,7 @@ export class Http1Connection implements ClientStream, Timed {
     this.#writer.flush();
     // Where the end of the connection ends the answer, TLS tells a cut one by the missing close_notify, TCP only by a reset.
     const isTcp = !('encrypted' in this.#socket) && this.#socket.remoteAddress !== undefined;
-    if (this.#endsWithConnection && isTcp) this.#socket.resetAndDestroy();
+    if (this.#writer.endsWithConnection && isTcp) this.#socket.resetAndDestroy();
     else this.destroy();
   }
 
@@ -321,8 +303,7 @@ export class Http1Connection implements ClientStream, Timed {
     socket.pause();
     if (this.#input.length > 0) socket.unshift(this.#input);
     this.#input = NOTHING;
-    this.#writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${fieldLines(fields)}\r\n`, false);
-    this.#writer.flush();
+    this.#writer.switchProtocols(fields);
     return socket;
   }
 
