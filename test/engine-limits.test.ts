@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { RawBackend, closedPort, type RawConnection } from './support/backend.ts';
+import { RawBackend, closedPort, httpBackend, type RawConnection } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { both, startFront } from './support/front.ts';
+import { seeded } from './support/random.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 
@@ -201,6 +202,49 @@ both('a WebSocket has a place for as long as it lasts', async (t, engine) => {
   socket.socket.destroy();
   assert.equal((await other.answer()).status, 200);
 });
+
+for (const leaving of [false, true]) {
+  both(`a crowd ${leaving ? 'of whom some leave ' : ''}is served by few connections, and everybody who stays is served`, async (t, engine) => {
+    const random = seeded(7);
+    let [now, most] = [0, 0];
+    const backend = await httpBackend(t, (req, res) => {
+      now += 1;
+      most = Math.max(most, now);
+      res.once('close', () => (now -= 1));
+      // Read to its end, and answered one turn later.
+      req.resume().once('end', () => setImmediate(() => res.end(req.url)));
+    });
+    const front = await startFront(t, limited(engine, [backend.url], { max_connections: 4 }));
+    const visit = async (n: number): Promise<number> => {
+      const client = await front.connect();
+      for (let turn = 0; turn < 4; turn += 1) {
+        const body = random() < 0.3 ? 'b'.repeat(Math.floor(random() * 20_000)) : '';
+        client.send(`PUT /${n}-${turn} HTTP/1.1\r\nHost: a.test\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+        if (leaving && random() < 0.2) {
+          await new Promise(setImmediate);
+          client.socket.resetAndDestroy();
+          return turn;
+        }
+        const { status, body: answered } = await client.answer();
+        assert.deepEqual([status, answered], [200, `/${n}-${turn}`]);
+      }
+      client.socket.destroy();
+      return 4;
+    };
+    const turns = await Promise.all(Array.from({ length: 120 }, (_, n) => visit(n)));
+    if (!leaving) assert.ok(most <= 4, `${most} at a time`);
+    assert.equal(
+      turns.every((each) => each === 4),
+      !leaving,
+    );
+    // Nothing is left behind that would keep a place.
+    const last = await Promise.all(Array.from({ length: 8 }, () => front.ask(get('/last'))));
+    assert.deepEqual(
+      last.map(({ status }) => status),
+      Array.from({ length: 8 }, () => 200),
+    );
+  });
+}
 
 test('of many connections that become idle, a bounded number is kept', { timeout: 20_000 }, async (t) => {
   const backend = await silent().listen(t);

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'node:test';
+import { stringify } from 'yaml';
+import { check } from '../src/commands/check.ts';
 import { Authority } from '../src/demo/authority.ts';
 import { backendFileNames, readBackendFiles } from '../src/supervisor/backend-files.ts';
 import { configOf, type Keys } from './support/config.ts';
@@ -75,4 +77,21 @@ test('a certificate and the key of another one are not used, nor is one of them 
   assert.doesNotMatch(problem?.message ?? '', /PRIVATE KEY/);
   await rm(key);
   assert.equal((await readBackendFiles(naming({ certificate, key }), new Map())).files.size, 0);
+});
+
+test('`staplegate check` finds it before a start does', async () => {
+  await using folder = await temporaryFolder();
+  const root = await Authority.root('sites');
+  const site = await root.issue({ names: ['a.test'] });
+  await writeFile(path.join(folder.path, 'a.pem'), site.chainPem);
+  await writeFile(path.join(folder.path, 'a.key'), site.keyPem, { mode: 0o600 });
+  const file = path.join(folder.path, 'config.yaml');
+  const routes = [{ backends: ['https://app.test'], backend_tls: { ca: 'ca.pem' } }];
+  const certificates = [{ certificate: 'a.pem', key: 'a.key' }];
+  await writeFile(file, stringify({ listen: [{ address: '127.0.0.1:0' }], virtual_hosts: [{ server_name: 'a.test', certificates, routes }] }));
+  const { lines, ok } = await check(file);
+  assert.equal(ok, false);
+  assert.match(lines.join('\n'), /^error: a\.test: .*ca\.pem cannot be used \(.*backend_tls\.ca\): .*does not exist/m);
+  await writeFile(path.join(folder.path, 'ca.pem'), root.pem);
+  assert.doesNotMatch((await check(file)).lines.join('\n'), /backend_tls/);
 });

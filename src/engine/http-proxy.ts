@@ -25,6 +25,7 @@ export class HttpProxyEngine implements Engine {
 
   update(files: BackendFiles): void {
     this.#tls.update(files);
+    this.#tlsAgents.clear();
   }
 
   send(backend: BackendAddress, request: BackendRequest, recipient: Recipient): BackendStream {

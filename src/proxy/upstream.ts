@@ -13,6 +13,9 @@ export class Upstream {
   /** Routes where somebody waits for a backend, those first that were not served last. */
   readonly waiting = new Set<UpstreamPool>();
   #pause: NodeJS.Timeout | undefined;
+  /** Places that are being given away. */
+  #places = 0;
+  #isAdmitting = false;
 
   constructor(address: BackendAddress) {
     this.address = address;
@@ -41,13 +44,18 @@ export class Upstream {
   /** In turn, so that a route with a long queue does not keep others from a backend that they share. */
   #admit(places: number): void {
     if (this.waiting.size === 0) return;
-    let left = places;
+    this.#places += places;
+    // Who is admitted may fail at once, and give its place back: a long queue of these must not become a deep stack.
+    if (this.#isAdmitting) return;
+    this.#isAdmitting = true;
     for (const pool of this.waiting) {
-      if (left === 0) return;
+      if (this.#places === 0) break;
       if (!pool.admit(Date.now())) continue;
-      left -= 1;
+      this.#places -= 1;
       if (this.waiting.delete(pool)) this.waiting.add(pool);
     }
+    this.#places = 0;
+    this.#isAdmitting = false;
   }
 }
 
@@ -73,8 +81,10 @@ export class UpstreamPool {
   readonly #limit: number;
   readonly #maxQueue: number;
   #turn = 0;
-  /** In the order in which they are served. */
-  #queue = new Set<Waiter>();
+  /** In the order of their coming. */
+  readonly #queue = new Set<Waiter>();
+  /** Who has had a place before, and is served first. */
+  readonly #returned = new Set<Waiter>();
 
   constructor(upstreams: readonly Upstream[], { balance, maxConnections, maxQueue }: Terms) {
     this.#upstreams = upstreams;
@@ -94,12 +104,12 @@ export class UpstreamPool {
    */
   take(tried: ReadonlySet<Upstream> | undefined, now: number): Upstream | undefined {
     // A backend may have come back without anybody noticing: whoever waits goes first.
-    while (this.#queue.size > 0 && this.admit(now));
+    while (this.#waiting > 0 && this.admit(now));
     return this.#take(tried, now);
   }
 
   /**
-   * Waits in the queue: behind all others, unless `isRetry` tells that the waiter has had a place before.
+   * Waits in the queue, behind all others; before them where `isRetry` tells that the waiter has had a place before.
    * @throws ProxyError backend_busy when the queue is full; never for a retry
    */
   wait(waiter: Waiter, isRetry: boolean): void {
@@ -107,30 +117,35 @@ export class UpstreamPool {
       const facts = { setting: 'virtual_hosts[].routes[].max_connections', queued: this.#queue.size };
       throw new ProxyError('backend_busy', 'every backend of the route is busy, and nobody more may wait', facts);
     }
-    if (isRetry) this.#queue = new Set([waiter, ...this.#queue]);
-    else this.#queue.add(waiter);
+    (isRetry ? this.#returned : this.#queue).add(waiter);
     for (const { waiting } of this.#upstreams) waiting.add(this);
   }
 
   /** Nobody waits any more. */
   leave(waiter: Waiter): void {
-    this.#queue.delete(waiter);
-    if (this.#queue.size === 0) for (const { waiting } of this.#upstreams) waiting.delete(this);
+    if (!this.#queue.delete(waiter)) this.#returned.delete(waiter);
+    if (this.#waiting === 0) for (const { waiting } of this.#upstreams) waiting.delete(this);
   }
 
   /** Gives a place that has become free to the first who can use it. @returns false when nobody can */
   admit(now: number): boolean {
-    for (const waiter of this.#queue) {
-      const upstream = this.#take(waiter.tried, now);
-      if (upstream) {
-        this.leave(waiter);
-        waiter.admitted(upstream);
-        return true;
+    for (const waiters of [this.#returned, this.#queue]) {
+      for (const waiter of waiters) {
+        const upstream = this.#take(waiter.tried, now);
+        if (upstream) {
+          this.leave(waiter);
+          waiter.admitted(upstream);
+          return true;
+        }
+        // Who has tried nothing yet can use any backend: there is none.
+        if (!waiter.tried) return false;
       }
-      // Who has tried nothing yet can use any backend: there is none.
-      if (!waiter.tried) return false;
     }
     return false;
+  }
+
+  get #waiting(): number {
+    return this.#queue.size + this.#returned.size;
   }
 
   #take(tried: ReadonlySet<Upstream> | undefined, now: number): Upstream | undefined {
