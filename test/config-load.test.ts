@@ -7,7 +7,7 @@ import test from 'node:test';
 import { ConfigError } from '../src/config/config-error.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 
-const alpn = ['http/1.1', 'http/1.0'];
+const alpn = ['h2', 'http/1.1', 'http/1.0'];
 
 const minimal = `
 listen: [{ address: "127.0.0.1:0" }]

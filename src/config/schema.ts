@@ -104,7 +104,7 @@ const tls = z.strictObject({
     .meta({ description: "Key exchange groups (elliptic curves and hybrids) in order of preference, instead of the profile's." }),
   alpn: z
     .array(z.enum(['h2', 'http/1.1', 'http/1.0']))
-    .default(['http/1.1', 'http/1.0'])
+    .default(['h2', 'http/1.1', 'http/1.0'])
     .meta({ description: 'Application protocols in order of preference; a client that offers none of them is refused. Empty, the extension is not answered.' }),
   session_tickets: z
     .boolean()

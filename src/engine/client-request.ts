@@ -43,7 +43,6 @@ export class ClientRequestStream implements BackendStream {
       onSocket(socket instanceof TLSSocket ? 'secureConnect' : 'connect', () => this.#connect());
     });
     on('drain', () => this.#recipient?.drained());
-    on('continue', () => this.#recipient?.informed(100, []));
     on('information', (info: InformationEvent) => this.#recipient?.informed(info.statusCode, fieldsFromRaw(info.rawHeaders).filter(isSendable)));
     on('response', (response: IncomingMessage) => this.#answer(response));
     on('upgrade', (response: IncomingMessage, socket: Socket, head: Buffer) => this.#switch(response, socket, head));

@@ -1,11 +1,14 @@
 import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import type { Config, Timeouts } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { Connection } from '../proxy/client-stream.ts';
 import { Deadlines } from '../proxy/deadlines.ts';
 import { Handler } from '../proxy/handler.ts';
 import type { BackendFiles } from './backend-tls.ts';
-import { Http1Connection, type Http1Host } from './http1-connection.ts';
+import type { ClientConnection, ConnectionHost } from './client-connection.ts';
+import { Http1Connection } from './http1-connection.ts';
+import { Http2Connection } from './http2-connection.ts';
 import { HttpProxyEngine } from './http-proxy.ts';
 import { NativeEngine } from './native.ts';
 
@@ -15,17 +18,19 @@ export type { Connection } from '../proxy/client-stream.ts';
 const FIRST_REQUEST = 2_000;
 
 /** Serves HTTP on connections that others have accepted: sockets after their TLS handshake, or plain ones. */
-export class HttpFront implements Http1Host {
+export class HttpFront implements ConnectionHost {
+  readonly log: Log;
   readonly handler: Handler;
   readonly deadlines = new Deadlines();
   timeouts: Timeouts;
   isClosing = false;
   isHurrying = false;
   readonly #engines: { native: NativeEngine; 'http-proxy': HttpProxyEngine };
-  readonly #connections = new Set<Http1Connection>();
+  readonly #connections = new Set<ClientConnection>();
   #emptied: (() => void) | undefined;
 
   constructor({ config, backendFiles = new Map(), log }: { config: Config; backendFiles?: BackendFiles; log: Log }) {
+    this.log = log;
     this.timeouts = config.timeouts;
     this.#engines = { native: new NativeEngine(this.deadlines), 'http-proxy': new HttpProxyEngine() };
     for (const engine of Object.values(this.#engines)) engine.update(backendFiles);
@@ -38,11 +43,13 @@ export class HttpFront implements Http1Host {
   }
 
   /** Takes over a connection; it is closed by the client, by a timeout or by `close`. */
-  accept(socket: Socket, connection: Connection): void {
-    if (!socket.destroyed) this.#connections.add(new Http1Connection(socket, connection, this));
+  accept(socket: Socket | TLSSocket, connection: Connection): void {
+    if (socket.destroyed) return;
+    const speaksHttp2 = 'alpnProtocol' in socket && socket.alpnProtocol === 'h2';
+    this.#connections.add(speaksHttp2 ? new Http2Connection(socket, connection, this) : new Http1Connection(socket, connection, this));
   }
 
-  left(connection: Http1Connection): void {
+  left(connection: ClientConnection): void {
     this.#connections.delete(connection);
     if (this.#connections.size === 0) this.#emptied?.();
   }

@@ -1,32 +1,18 @@
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Timeouts } from '../config/schema.ts';
 import type { ClientStream, Connection } from '../proxy/client-stream.ts';
 import { contained } from '../proxy/contained.ts';
-import type { Deadlines, Timed } from '../proxy/deadlines.ts';
+import type { Timed } from '../proxy/deadlines.ts';
 import type { AnswerHead } from '../proxy/engine.ts';
 import type { Exchange } from '../proxy/exchange.ts';
-import type { Handler } from '../proxy/handler.ts';
 import type { Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 import { parseRequestHead, type RequestHead } from '../proxy/request-head.ts';
 import { AnswerWriter } from './answer-writer.ts';
 import { BodyReader } from './body-reader.ts';
+import type { ClientConnection, ConnectionHost } from './client-connection.ts';
 import { findHeadEnd } from './head.ts';
 import { RequestScanner } from './request-scanner.ts';
-
-/** What connections share. */
-export interface Http1Host {
-  readonly handler: Handler;
-  readonly deadlines: Deadlines;
-  readonly timeouts: Timeouts;
-  /** Each answer is the last of its connection. */
-  readonly isClosing: boolean;
-  /** Nobody waits for idle connections. */
-  readonly isHurrying: boolean;
-  /** The connection is closed and its last exchange accounted for. */
-  left(connection: Http1Connection): void;
-}
 
 const NOTHING = Buffer.alloc(0);
 /** Bytes that a client may send ahead of its answer; then its socket is not read. */
@@ -40,11 +26,11 @@ const MAX_WAIT = 5_000;
  * A client's connection that speaks HTTP/1.0 or 1.1 (RFC 9112), after its TLS handshake or without one. Requests are
  * answered one after the other; the next head is not read before the answer to the last is complete and the socket has room.
  */
-export class Http1Connection implements ClientStream, Timed {
+export class Http1Connection implements ClientConnection, ClientStream, Timed {
   deadline: number;
   readonly connection: Connection;
   readonly #socket: Socket;
-  readonly #host: Http1Host;
+  readonly #host: ConnectionHost;
   readonly #writer: AnswerWriter;
   readonly #scanner = new RequestScanner();
   #input: Buffer = NOTHING;
@@ -74,7 +60,7 @@ export class Http1Connection implements ClientStream, Timed {
   /** Bytes that the kernel had taken when the connection last expired. */
   #taken = 0;
 
-  constructor(socket: Socket, connection: Connection, host: Http1Host) {
+  constructor(socket: Socket, connection: Connection, host: ConnectionHost) {
     this.connection = connection;
     this.#socket = socket;
     this.#host = host;

@@ -5,7 +5,7 @@ import type { ClientStream } from './client-stream.ts';
 import { tellLast } from './contained.ts';
 import type { Deadlines, Timed } from './deadlines.ts';
 import type { AnswerHead, BackendRequest, BackendStream, Engine, Recipient, TunnelTraffic } from './engine.ts';
-import { countedFields, field, FieldList, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
+import { acceptsTrailers, countedFields, field, FieldList, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
 import { ProxyError, type ProxyErrorCode } from './proxy-error.ts';
 import type { RequestHead } from './request-head.ts';
 import { page } from './page.ts';
@@ -233,7 +233,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   ended(trailers: readonly Field[]): void {
     if (this.#over) return;
     this.#finish();
-    this.#client.end(trailers.length > 0 && this.#head ? trailerFields(this.#head.fields, trailers) : []);
+    this.#client.end(trailers.length > 0 && this.#takesTrailers ? trailerFields(trailers) : []);
   }
 
   switched({ fields }: AnswerHead, join: (client: Duplex, idle: number) => Promise<TunnelTraffic>): void {
@@ -290,6 +290,11 @@ export class Exchange implements Recipient, Timed, Waiter {
 
   get #awaitsClient(): boolean {
     return this.#requestTrailers === undefined && !this.#blocked;
+  }
+
+  /** In HTTP/2 there is no harm in trailers that nobody asked for (RFC 9110, 6.5.1). */
+  get #takesTrailers(): boolean {
+    return this.#head !== undefined && (this.#head.version === '2' || acceptsTrailers(this.#head.fields));
   }
 
   /** Sets the limit of the phase that the exchange is in now. */

@@ -161,7 +161,7 @@ export function responseFields(status: number, fields: readonly Field[]): Field[
   return status === 204 || status < 200 ? kept.filter(({ key }) => key !== 'content-length') : kept;
 }
 
-/** The fields behind a chunked body that may be passed on to a client with these request fields. */
-export function trailerFields(request: readonly Field[], trailers: readonly Field[]): Field[] {
-  return acceptsTrailers(request) ? trailers.filter(({ key }) => !NEVER_TRAILERS.has(key)) : [];
+/** The fields behind a body that may be passed on, to whoever takes trailers at all. */
+export function trailerFields(trailers: readonly Field[]): Field[] {
+  return trailers.filter(({ key }) => !NEVER_TRAILERS.has(key));
 }

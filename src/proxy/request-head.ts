@@ -4,9 +4,11 @@ import { tokensOf, valuesOf, type Field, type FieldList } from './headers.ts';
 /** How the body is delimited: not at all, in chunks, or by its length in bytes. */
 export type Framing = 'none' | 'chunked' | number;
 
+export type Version = '1.0' | '1.1' | '2';
+
 /** What the fields of a request say, whatever its method and target. */
 export interface FieldFacts {
-  version: '1.0' | '1.1';
+  version: Version;
   fields: readonly Field[];
   /** Host as the client wrote it. */
   hostField: string | undefined;
@@ -28,7 +30,7 @@ export interface RequestHead {
   target: string;
   /** `target` without the query. */
   path: string;
-  version: '1.0' | '1.1';
+  version: Version;
   /** Host and port as the client wrote them; undefined only on HTTP/1.0. */
   authority: string | undefined;
   /** `authority` for routing: lower case, without port and trailing dot. */
@@ -51,7 +53,7 @@ const AUTHORITY = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})
  * @param fields checked for their syntax already
  * @throws ProxyError with the status to answer; the connection must then be closed.
  */
-export function readFields(version: '1.0' | '1.1', fields: readonly Field[]): FieldFacts {
+export function readFields(version: Version, fields: readonly Field[]): FieldFacts {
   const framing = parseFraming(version, fields);
   const options = tokensOf(fields, 'connection');
   return {
@@ -61,7 +63,7 @@ export function readFields(version: '1.0' | '1.1', fields: readonly Field[]): Fi
     framing,
     expectContinue: parseExpect(version, fields) && framing !== 'none',
     // RFC 9112, 9.3.
-    persistent: !options.includes('close') && (version === '1.1' || options.includes('keep-alive')),
+    persistent: !options.includes('close') && (version !== '1.0' || options.includes('keep-alive')),
     wantsWebSocket: version === '1.1' && framing === 'none' && options.includes('upgrade') && tokensOf(fields, 'upgrade').join() === 'websocket',
   };
 }
@@ -95,12 +97,12 @@ function hostOf(authority: string): string {
   return (host.endsWith('.') ? host.slice(0, -1) : host).toLowerCase();
 }
 
-/** RFC 9112, 3.2: exactly one on HTTP/1.1. */
-function hostField(version: '1.0' | '1.1', fields: readonly Field[]): string | undefined {
+/** RFC 9112, 3.2: exactly one on HTTP/1.1, and on HTTP/2, where `:authority` is it. */
+function hostField(version: Version, fields: readonly Field[]): string | undefined {
   const hosts = valuesOf(fields, 'host');
   const [host] = hosts;
   if (hosts.length > 1) throw new ProxyError('bad_host', `${hosts.length} Host fields`);
-  if (host === undefined && version === '1.1') throw new ProxyError('bad_host', 'no Host field');
+  if (host === undefined && version !== '1.0') throw new ProxyError('bad_host', 'no Host field');
   if (host !== undefined && !AUTHORITY.test(host)) throw new ProxyError('bad_host', `Host ${JSON.stringify(host)} is not host[:port]`);
   return host;
 }
@@ -121,7 +123,7 @@ function parseTarget(method: string, raw: string, host: string | undefined): { t
 }
 
 /** RFC 9112, 6.1–6.3; anything that two readers could understand differently is refused. */
-function parseFraming(version: '1.0' | '1.1', fields: readonly Field[]): Framing {
+function parseFraming(version: Version, fields: readonly Field[]): Framing {
   const lengths = valuesOf(fields, 'content-length');
   const codings = valuesOf(fields, 'transfer-encoding');
   const [length] = lengths;
@@ -141,7 +143,7 @@ function parseFraming(version: '1.0' | '1.1', fields: readonly Field[]): Framing
 }
 
 /** RFC 9110, 10.1.1: ignored on HTTP/1.0; whatever is not 100-continue cannot be promised. */
-function parseExpect(version: '1.0' | '1.1', fields: readonly Field[]): boolean {
+function parseExpect(version: Version, fields: readonly Field[]): boolean {
   const expectations = version === '1.0' ? [] : valuesOf(fields, 'expect');
   if (expectations.some((value) => value.toLowerCase() !== '100-continue')) {
     throw new ProxyError('expectation_failed', `Expect ${JSON.stringify(expectations.join(', '))}`);

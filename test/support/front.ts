@@ -63,12 +63,16 @@ export function both(name: string, check: (t: TestContext, engine: 'native' | 'h
   for (const engine of ['native', 'http-proxy'] as const) test(`${name} (${engine})`, { timeout: 10_000 }, (t) => check(t, engine));
 }
 
-/** @param backendFiles text of the files that routes name, by path */
+/**
+ * @param backendFiles text of the files that routes name, by path
+ * @param alpnProtocol what the handshake would have chosen
+ */
 export async function startFront(
   t: TestContext,
   config: Config,
   connection: Partial<Connection> = {},
   backendFiles: ReadonlyMap<string, string> = new Map(),
+  alpnProtocol = 'http/1.1',
 ): Promise<TestFront> {
   const lines: Line[] = [];
   const waiting = new Set<() => void>();
@@ -81,7 +85,7 @@ export async function startFront(
   const log: Log = { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };
   const front = new HttpFront({ config, backendFiles, log });
   const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: false }, (socket) => {
-    front.accept(socket, {
+    front.accept(Object.assign(socket, { alpnProtocol }), {
       clientAddress: '192.0.2.7',
       clientPort: socket.remotePort ?? 0,
       protocol: 'https',

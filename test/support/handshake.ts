@@ -94,7 +94,7 @@ export const curl: Client = async ({ port, ca }, name, options) => {
     serial,
     staple: serial,
     alert: alert === undefined || Number(alert) >> 8 !== 2 ? undefined : Number(alert) & 0xff,
-    answered: stderr.includes('< HTTP/1.1 200 '),
+    answered: /< HTTP\/(?:1\.1|2) 200 /.test(stderr),
     said: stdout + stderr,
   };
 };

@@ -56,10 +56,10 @@ export class ServedSite {
     return this.program.port('https');
   }
 
-  /** Every host name is here; without a port in the URL, http and https are those of the program. */
+  /** HTTP/1.1 unless `args` say otherwise. Every host name is here; without a port in the URL, http and https are those of the program. */
   #args(args: readonly string[]): string[] {
     const to = [`:80:127.0.0.1:${this.program.port('http')}`, `:443:127.0.0.1:${this.port}`, `:${this.port}:127.0.0.1:${this.port}`];
-    return ['-sS', '--cacert', this.site.ca, '--noproxy', '*', ...to.flatMap((rule) => ['--connect-to', rule]), ...args];
+    return ['-sS', '--http1.1', '--cacert', this.site.ca, '--noproxy', '*', ...to.flatMap((rule) => ['--connect-to', rule]), ...args];
   }
 
   /** curl, whatever comes of it. */
