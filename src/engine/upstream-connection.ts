@@ -251,7 +251,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#recipient = undefined;
     this.#body = undefined;
     // Bytes behind an answer would be taken for the next one (CVE-2026-48931 and others are such queues).
-    if (this.#persistent && this.#isSent && this.#input.length === 0 && this.#idle > 0 && !this.#socket.destroyed) {
+    if (this.#persistent && this.#isSent && this.#input.length === 0 && this.#socket.writableLength === 0 && this.#idle > 0 && !this.#socket.destroyed) {
       this.resume();
       this.deadline = performance.now() + this.#idle;
       this.#owner.released(this);
