@@ -76,4 +76,5 @@ export const commandCodes = {
   host_unreachable: 'No connection to the host that a command was to look at.',
   host_timeout: 'The host that a command was to look at did not finish a TLS handshake in time.',
   no_staple: 'The server that was probed sent no OCSP response.',
+  file_not_writable: 'The file that --out names cannot be written.',
 } as const;

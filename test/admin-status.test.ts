@@ -32,6 +32,14 @@ function statusWith(staple: Partial<StapleStatus>, changes: Partial<Status> = {}
       refused: { plain_http: 2, unrecognized_name: 20, handshake_abandoned: 11, handshake_failed: 1 },
       now: { open: 42, arriving: 1, contexts: 3 },
     },
+    stapling: {
+      updates: 12,
+      cacheWriteFailures: 0,
+      responders: {
+        'http://r': { results: { good: 9, responder_timeout: 2 }, bytes: 2500, milliseconds: 20_000 },
+        'http://s': { results: { good: 3 }, bytes: 800, milliseconds: 30 },
+      },
+    },
     virtualHosts: [
       {
         serverName: 'a.test',
@@ -55,12 +63,15 @@ test('what a person reads', () => {
     '/etc/config.yaml, loaded 90 s ago',
     'listening on 0.0.0.0:443 (https)',
     '42 open of 1234 connections; handshakes: 1000 full, 200 resumed, 34 refused (unrecognized_name 20, handshake_abandoned 11, plain_http 2, …)',
+    '12 OCSP updates; responders asked 14 times (good 12, responder_timeout 2)',
     '',
     'a.test b.test',
     '  ecdsa   valid for 10 d, STAPLE FAILING, for 30 h, next refresh in 10 h  (a.pem)',
     '          last error 5 s ago: responder http://r/ timed out after 10 s (ocsp.timeout)',
     '  ERROR: b.key does not fit',
   ]);
+  const quiet = statusWith({}, { stapling: { updates: 0, cacheWriteFailures: 3, responders: {} } });
+  assert.match(statusText(quiet, now), /^0 OCSP updates; responders asked 0 times; 3 writes to the disk cache FAILED$/m);
   assert.match(statusText(statusWith({}, { configuration: { file: 'c', loadedAt: now, refused: 'c:1:1: x' } }), now), /NOT IN FORCE.*c:1:1: x/);
 });
 

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { once } from 'node:events';
+import https from 'node:https';
 import net from 'node:net';
 import * as tls from 'node:tls';
 import test, { type TestContext } from 'node:test';
@@ -12,7 +15,7 @@ import { verify } from '../src/commands/ocsp/verify.ts';
 import { errorResponse, signResponse } from '../src/demo/ocsp-signer.ts';
 import { FaultyResponder, unreachableUrl } from './support/faulty-responder.ts';
 import { startOpensslResponder } from './support/openssl-responder.ts';
-import { staplegate } from './support/program.ts';
+import { staplegate, staplegateIn } from './support/program.ts';
 import { Site } from './support/site.ts';
 import { needs } from './support/tools.ts';
 
@@ -61,6 +64,44 @@ test('fetch: the URLs of the certificate, in turn; the issuer in the file, besid
   assert.ok((await fetch({ cert: site.file('elsewhere/bare.pem'), issuer: site.file('chain.pem') })).ok);
   await site.write('silent', await site.issue('b.test'));
   await assert.rejects(fetch({ cert: site.file('silent.pem') }), { code: 'no_responder', message: /--url/ });
+});
+
+test('fetch and request: what keeps --out from being written, in words', async (t) => {
+  const site = await Site.create(t);
+  const responder = await site.use(FaultyResponder.start(site.authority));
+  await site.write('a', await site.issue('a.test', { ocsp: responder.url }));
+  const cert = site.file('a.pem');
+  for (const [out, words] of [
+    [site.file('nowhere', 'x.der'), `the folder ${site.file('nowhere')} does not exist`],
+    [site.file('a.pem', 'x.der'), `${site.file('a.pem')} is not a folder`],
+    [site.folder, 'it is a folder; name a file in it'],
+    ['/dev/full', 'the disk is full'],
+  ] as const) {
+    const message = `${out} cannot be written (--out): ${words}`;
+    await assert.rejects(fetch({ cert, out }), { code: 'file_not_writable', message });
+    const { code, stderr } = await staplegate('ocsp', 'request', '--cert', cert, '--issuer', cert, '--out', out);
+    assert.deepEqual([code, stderr.includes(message)], [1, true], stderr);
+  }
+});
+
+test('fetch: an https responder of a private authority is believed when NODE_EXTRA_CA_CERTS names it', async (t) => {
+  const site = await Site.create(t);
+  const web = await site.root.issue({ names: ['127.0.0.1'] });
+  await site.write('a', await site.issue('a.test', { ocsp: 'http://127.0.0.1:9/' }));
+  const leaf = new X509Certificate(await readFile(site.file('a.pem')));
+  const der = signResponse({ signer: site.authority, entries: [{ certId: { leaf, issuer: site.authority.certificate } }] });
+  const server = https.createServer({ cert: web.chainPem, key: web.keyPem }, (_, response) => {
+    response.writeHead(200, { 'content-type': 'application/ocsp-response' }).end(der);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const args = ['ocsp', 'fetch', '--cert', site.file('a.pem'), '--url', `https://127.0.0.1:${(server.address() as net.AddressInfo).port}/`];
+  const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env;
+  const wary = await staplegateIn(env, ...args);
+  assert.deepEqual([wary.code, /responder_unreachable/.test(wary.stdout)], [1, true], wary.stdout);
+  const trusting = await staplegateIn({ ...env, NODE_EXTRA_CA_CERTS: site.ca }, ...args);
+  assert.equal(trusting.code, 0, trusting.stdout);
 });
 
 test('fetch: each way in which a responder fails, in time and with its code', async (t) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import test from 'node:test';
+import type { Status } from '../src/admin/status.ts';
 import { parseResponse } from '../src/ocsp/response.ts';
 import { closedPort, RawBackend } from './support/backend.ts';
 import { type Fault, FaultyResponder, unreachableUrl } from './support/faulty-responder.ts';
@@ -59,7 +60,7 @@ test('bad responders: each is said with its reason, none keeps TLS or another st
     slow: ['hangs_before_head', /code=responder_timeout .*timed out after 0\.5 s \(ocsp\.timeout\)/],
     dripping: ['drips', /code=(?:responder_timeout|malformed)/],
     huge: ['huge', /code=response_too_large .*\(ocsp\.max_response_size\)/],
-    html: ['garbage', /code=malformed/],
+    html: ['garbage', /code=malformed .*sends text \(content-type application\/ocsp-response\)/],
     stranger: ['wrong_certificate', /code=no_matching_entry/],
     stale: ['expired', /code=expired/],
     refusing: ['http_500', /code=responder_http_status .*500/],
@@ -94,6 +95,10 @@ test('bad responders: each is said with its reason, none keeps TLS or another st
   assert.equal(status.code, 1);
   for (const name of Object.keys(bad)) assert.match(status.stdout, new RegExp(`^${name}\\.test\\n.*STAPLE FAILING.*\\n +last error .*: .`, 'm'));
   assert.match(status.stdout, /^good\.test\n.* staple good, for /m);
+  const { stapling } = JSON.parse((await staplegate('status', '-c', site.file('config.yaml'), '--json')).stdout) as Status;
+  const asked = (name: string) => Object.keys(stapling.responders[new URL(urls[name]!).origin]?.results ?? {});
+  for (const [name, [, says]] of Object.entries(bad)) assert.match(`code=${asked(name)[0]}`, new RegExp(says.source.split(' ')[0]!), name);
+  assert.deepEqual([stapling.updates, asked('good')], [1, ['good']]);
   await program.stop();
   assert.doesNotMatch(program.log.join('\n'), stackTrace);
   const kept = await readdir(site.file('state/ocsp'));

@@ -151,6 +151,22 @@ test('a redirect is followed, at most twice, and with the same method', async ()
   assert.equal(responder.requests.length, 3);
 });
 
+test('the credentials in a redirect are neither sent nor told', async () => {
+  await using responder = await FaultyResponder.start(authority, 'redirects_with_credentials');
+  const { message } = await failure(ask(responder.url), 'responder_http_status');
+  assert.doesNotMatch(message, /secret/);
+  for (const { headers } of responder.requests) assert.equal(headers.authorization, undefined);
+});
+
+test('a page for people, as of a captive portal, is called what it is', async () => {
+  await using responder = await FaultyResponder.start(authority, 'portal');
+  const { origin } = new URL(responder.url);
+  const says = `responder ${origin}/ sends text (content-type text/html; charset=utf-8), not an OCSP response; a captive portal, or a proxy on the way?`;
+  const begins = 'It begins with "<html>Grüß Gott!\\n<a href=\\"x\\">Welcome</a>"';
+  await assert.rejects(ask(`${origin}/`), { name: 'OcspRefusal', code: 'malformed', message: `${says} ${begins}` });
+  assert.deepEqual(responder.methods, ['GET', 'POST']);
+});
+
 test('a redirect leads nowhere but to http and https, and not to a metadata service', async () => {
   await using responder = await FaultyResponder.start(authority, 'redirects_to_file');
   await failure(ask(responder.url), 'responder_redirect');

@@ -122,18 +122,23 @@ test('a folder that cannot be made is a warning, and nothing throws', async () =
   assert.equal(log.of('warn').filter(({ facts }) => facts.code === 'cache_not_writable').length, 1);
 });
 
-test('what cannot be a response is quarantined: too large, a link, a pipe, a folder', async () => {
+test('a response larger than the limit, which was higher before, stays where it is', async () => {
+  await using folder = await temporaryFolder();
+  await using opened = await openCache(folder.path);
+  const { cache, log } = opened;
+  await cache.storeResponse(key, Buffer.alloc(101, 7));
+  assert.equal((await cache.load(key, 100)).der, undefined);
+  assert.match(log.of('warn')[0]?.message ?? '', /\.der is larger than 100 bytes \(ocsp\.max_response_size\) and is not used/);
+  assert.deepEqual((await cache.load(key, 101)).der, Buffer.alloc(101, 7));
+});
+
+test('what cannot be a response is quarantined: a link, a pipe, a folder', async () => {
   await using folder = await temporaryFolder();
   await using opened = await openCache(folder.path);
   const { cache, log } = opened;
   const file = path.join(folder.path, `${stem}.der`);
   await writeFile(path.join(folder.path, 'secret'), 'secret');
-  const make = [
-    () => writeFile(file, Buffer.alloc(101)),
-    () => symlink(path.join(folder.path, 'secret'), file),
-    () => mkdir(file),
-    () => void execFileSync('mkfifo', [file]),
-  ];
+  const make = [() => symlink(path.join(folder.path, 'secret'), file), () => mkdir(file), () => void execFileSync('mkfifo', [file])];
   for (const [i, one] of make.entries()) {
     await one();
     assert.equal((await cache.load(key, 100)).der, undefined);

@@ -19,6 +19,14 @@ test('rule 4: RSA PKCS#1 with SHA-256, SHA-384 and SHA-512', () => {
   for (const digest of ['sha256', 'sha384', 'sha512'] as const) assert.deepEqual(accept(respond(rsa, { digest }), rsa).warnings, []);
 });
 
+test('rule 4: how long an RSA key must be is for those to decide who install the issuer', async () => {
+  const key = generateKeyPairSync('rsa', { modulusLength: 1024 });
+  const ca = await Authority.root('Short', { key, ...lifetime });
+  const leaf = await ca.issue({ names: ['a.test'], ...lifetime });
+  const short = { ...rsa, ca, leaf, subject: { leaf: leaf.certificate, issuer: ca.certificate } };
+  assert.equal(accept(respond(short), short).certStatus, 'good');
+});
+
 test('rule 4: RSASSA-PSS with its parameters: hash and salt length', () => {
   for (const digest of ['sha256', 'sha384', 'sha512'] as const) {
     for (const pssSaltLength of [0, 20, 32, 64, 190]) assert.deepEqual(accept(respond(rsa, { digest, pssSaltLength }), rsa).warnings, []);

@@ -1,4 +1,5 @@
 import type { ConnectionCounters } from '../connection-counters.ts';
+import type { StaplingCounters } from '../ocsp/counters.ts';
 import type { StapleStatus } from '../ocsp/staple-status.ts';
 
 /** What `staplegate status` shows and a monitoring script reads. Times are milliseconds since the epoch. */
@@ -9,6 +10,8 @@ export interface Status {
   configuration: { file: string; loadedAt: number; /** Why the newest one is not in force. */ refused?: string };
   listeners: string[];
   connections: ConnectionCounters;
+  /** OCSP since the start: updates, and what responders were asked and answered. */
+  stapling: StaplingCounters;
   virtualHosts: VirtualHostStatus[];
 }
 
@@ -70,13 +73,14 @@ function isEarly({ state, serving, thisUpdate = 0, validUntil = 0 }: StapleStatu
 
 /** The status for a person at a terminal. */
 export function statusText(status: Status, now: number): string {
-  const { version, pid, configuration, listeners, connections, virtualHosts } = status;
+  const { version, pid, configuration, listeners, connections, stapling, virtualHosts } = status;
   const lines = [
     `Staplegate ${version}, process ${pid}, running for ${span(now - status.startedAt)}`,
     `${configuration.file}, loaded ${span(now - configuration.loadedAt)} ago`,
     ...(configuration.refused === undefined ? [] : [`  NOT IN FORCE, the file on disk is refused: ${configuration.refused}`]),
     `listening on ${listeners.join(', ')}`,
     connectionsText(connections),
+    staplingText(stapling),
   ];
   for (const { serverName, aliases, passthrough, certificates, problems } of virtualHosts) {
     lines.push('', [serverName, ...aliases].join(' '));
@@ -98,6 +102,17 @@ function connectionsText({ accepted, handshakes, carried, refused, now }: Connec
   const why = most.length === 0 ? '' : ` (${[...most, ...(reasons.length > most.length ? ['…'] : [])].join(', ')})`;
   const passed = carried === 0 ? '' : `, ${carried} passed through`;
   return `${now.open} open of ${accepted} connections; handshakes: ${sum(handshakes.full)} full, ${sum(handshakes.resumed)} resumed, ${sum(refused)} refused${why}${passed}`;
+}
+
+function staplingText({ updates, cacheWriteFailures, responders }: StaplingCounters): string {
+  const results = new Map<string, number>();
+  for (const [result, times] of Object.values(responders).flatMap((one) => Object.entries(one.results))) {
+    results.set(result, (results.get(result) ?? 0) + times);
+  }
+  const asked = [...results.values()].reduce((a, b) => a + b, 0);
+  const outcomes = Array.from(results, ([result, times]) => `${result} ${times}`);
+  const lost = cacheWriteFailures === 0 ? '' : `; ${cacheWriteFailures} writes to the disk cache FAILED`;
+  return `${updates} OCSP updates; responders asked ${asked} times${asked === 0 ? '' : ` (${outcomes.join(', ')})`}${lost}`;
 }
 
 function stapleText({ state, serving, validUntil, nextRefresh }: StapleStatus, now: number): string {

@@ -39,7 +39,7 @@ export async function replaceFile(file: string, content: Uint8Array | string, fo
  *
  * @param followLinks for files of the administrator's; in our own folder a link is not ours and could lead anywhere
  * @returns undefined when there is none
- * @throws NotReadable when it is something else (a link, a pipe, too large), or the system's error
+ * @throws NotReadable when it is something else (a link, a pipe), TooLarge, or the system's error
  */
 export async function readSmallFile(file: string, limit: number, { followLinks = false } = {}): Promise<Buffer | undefined> {
   let handle: FileHandle;
@@ -55,7 +55,7 @@ export async function readSmallFile(file: string, limit: number, { followLinks =
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw new NotReadable('is not a regular file');
-    if (stat.size > limit) throw new NotReadable(`is larger than ${limit} bytes`);
+    if (stat.size > limit) throw new TooLarge(`is larger than ${limit} bytes`);
     const buffer = Buffer.alloc(stat.size);
     let size = 0;
     while (size < buffer.length) {
@@ -71,3 +71,6 @@ export async function readSmallFile(file: string, limit: number, { followLinks =
 
 /** There is something under the name, but not a file of ours. */
 export class NotReadable extends Error {}
+
+/** Ours it may be. */
+export class TooLarge extends NotReadable {}

@@ -83,6 +83,8 @@ export async function exchange({ name, target, method, body, maxSize, anyAddress
       const next = URL.parse(headers.location, target.href);
       if (next?.protocol !== 'http:' && next?.protocol !== 'https:')
         return stop(new ResponderError('responder_redirect', name, 'redirects to something other than http and https'));
+      // They would be the responder's to give away, and ours to write into the log (RFC 9110, section 4.2.4).
+      next.username = next.password = '';
       resolve(next);
       return outgoing.destroy();
     }

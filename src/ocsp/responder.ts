@@ -2,6 +2,7 @@ import type { Clock } from './clock.ts';
 import { exchange, type Method } from './http-exchange.ts';
 import { freshness } from './http-freshness.ts';
 import { getPath } from './request.ts';
+import { OcspRefusal } from './refusal.ts';
 import { ResponderError } from './responder-error.ts';
 
 export type { Method };
@@ -114,6 +115,11 @@ async function attempt<T>(
     const answer = await exchange({ name: asked, target, method, body, maxSize, anyAddress, proxy, signal, now: () => clock.now() });
     if (!(answer instanceof URL)) {
       const type = answer.headers['content-type'];
+      const text = textOf(answer.body);
+      if (text !== undefined) {
+        const found = `responder ${asked.slice(0, 200)} sends text (content-type ${type ?? '(none)'}), not an OCSP response`;
+        throw new OcspRefusal('malformed', `${found}; a captive portal, or a proxy on the way? It begins with ${JSON.stringify(text.slice(0, 40))}`);
+      }
       const warnings = isOcspType(type) ? [] : [`responder ${url.origin} sends content-type ${type ?? '(none)'} instead of application/ocsp-response`];
       return { accepted: accept(answer.body), method, maxAge: freshness(answer.headers), size: answer.body.length, warnings };
     }
@@ -121,6 +127,12 @@ async function attempt<T>(
     anyAddress &&= answer.host === target.host;
     target = answer;
   }
+}
+
+/** The answer of something that speaks to people; DER begins with 0x30 and a length, and is full of octets that no text has. */
+function textOf(body: Buffer): string | undefined {
+  const text = body.toString('utf8').trim();
+  return /^[^\x00-\x08\x0e-\x1f\ufffd]+$/.test(text) ? text : undefined;
 }
 
 function isOcspType(type: string | undefined): boolean {

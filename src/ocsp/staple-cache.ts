@@ -1,7 +1,7 @@
 import { chmod, type FileHandle, mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { Log } from '../log.ts';
-import { isTemporary, NotReadable, readSmallFile, replaceFile } from './cache-files.ts';
+import { isTemporary, NotReadable, readSmallFile, replaceFile, TooLarge } from './cache-files.ts';
 import { parseFetchRecord, type FetchRecord } from './fetch-record.ts';
 import { FolderInUse, type Lock, lockFolder } from './lock.ts';
 
@@ -69,7 +69,10 @@ export class StapleCache {
     }
   }
 
-  /** What is kept for a certificate; `limit` bounds the response, in bytes. Something that cannot be one goes to the quarantine. */
+  /**
+   * What is kept for a certificate. Something that cannot be a response goes to the quarantine; one that is larger than
+   * `limit` bytes, which may have been set lower since, stays where it is.
+   */
   async load(key: CacheKey, limit: number): Promise<CacheEntry> {
     const der = await this.#read(key, 'der', limit);
     const record = await this.#read(key, 'json', recordSize);
@@ -81,7 +84,9 @@ export class StapleCache {
     try {
       return await readSmallFile(file, limit);
     } catch (error) {
-      if (error instanceof NotReadable) await this.#setAside(file, error.message);
+      if (error instanceof TooLarge && kind === 'der')
+        this.#log.warn(`${file} ${error.message} (ocsp.max_response_size) and is not used`, { code: 'too_large' });
+      else if (error instanceof NotReadable) await this.#setAside(file, error.message);
       else this.#log.warn(`${file} cannot be read: ${(error as Error).message}`, { code: 'cache_unreadable' });
       return undefined;
     }

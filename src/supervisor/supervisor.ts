@@ -208,6 +208,7 @@ export class Supervisor {
       startedAt: this.#startedAt,
       configuration: { file: this.#config.file, loadedAt: this.#loadedAt, ...(this.#refused !== undefined && { refused: this.#refused }) },
       listeners: this.#listeners,
+      stapling: this.#stapler.counters,
       virtualHosts: virtualHostStatus({
         config: this.#config,
         store: this.#store,

@@ -64,12 +64,17 @@ const behaviours = {
   redirects_once: (responder, request, response) =>
     (request.url.startsWith('/moved') ? good : redirect(({ url }) => `/moved${url}`))(responder, request, response),
   redirects_forever: redirect(({ url }) => `/again${url}`),
+  redirects_with_credentials: (responder, request, response) => {
+    const elsewhere = `http://user:secret@${request.headers.host}/elsewhere`;
+    (request.url.startsWith('/elsewhere') ? status(500) : redirect(() => elsewhere))(responder, request, response);
+  },
   redirects_to_file: redirect(() => 'file:///etc/passwd'),
   redirects_to_metadata: redirect(() => 'http://169.254.169.254/latest/meta-data/'),
   wrong_type: body((responder, request) => responder.sign(request), 'text/html'),
   /** 8 MB; not without an end, so that a limit that does not hold fails a test and not the machine. */
   huge: body(() => Buffer.alloc(8 * 1024 ** 2)),
   empty: body(() => Buffer.alloc(0)),
+  portal: body(() => Buffer.from('<html>Grüß Gott!\n<a href="x">Welcome</a></html>\n'), 'text/html; charset=utf-8'),
   garbage: body(() => Buffer.from('<html>Welcome to the hotel network</html>')),
   try_later: body(() => errorResponse('tryLater')),
   unauthorized: body(() => errorResponse('unauthorized')),

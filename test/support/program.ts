@@ -43,6 +43,11 @@ export function staplegate(...args: string[]): Promise<Finished> {
   return execute(process.execPath, [main, ...args]);
 }
 
+/** The same in this environment. */
+export function staplegateIn(env: NodeJS.ProcessEnv, ...args: string[]): Promise<Finished> {
+  return execute(process.execPath, [main, ...args], { env });
+}
+
 /** A running `staplegate run`, its log line by line. */
 export class Program implements AsyncDisposable {
   readonly process: ChildProcess;

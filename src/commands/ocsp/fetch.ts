@@ -1,4 +1,3 @@
-import { writeFile } from 'node:fs/promises';
 import { readExtensions } from '../../certificates/extensions.ts';
 import { askResponders, RespondersFailed } from '../../ocsp/ask-responders.ts';
 import { systemClock } from '../../ocsp/clock.ts';
@@ -8,6 +7,7 @@ import { OcspRefusal } from '../../ocsp/refusal.ts';
 import { acceptResponse } from '../../ocsp/verify.ts';
 import { ocspDefaults } from '../../config/schema.ts';
 import { CommandError, outline, type Outcome } from './outcome.ts';
+import { writeOutput } from './output.ts';
 import { findSubject, readSubject } from './subject.ts';
 import { verdict } from './verify.ts';
 
@@ -25,7 +25,7 @@ export interface FetchOptions {
 /**
  * Asks the responders of a certificate now, as the server would, and says what came.
  *
- * @throws CertificateError; OcspRefusal `issuer_mismatch`, `bad_certificate`; CommandError `no_responder`; the system's error when `out` cannot be written
+ * @throws CertificateError; OcspRefusal `issuer_mismatch`, `bad_certificate`; CommandError `no_responder`, `file_not_writable`
  */
 export async function fetch({ cert, issuer, url, out, timeout }: FetchOptions): Promise<Outcome> {
   const subject = issuer === undefined ? await findSubject(cert) : await readSubject(cert, issuer);
@@ -55,7 +55,7 @@ export async function fetch({ cert, issuer, url, out, timeout }: FetchOptions): 
       throw cause instanceof OcspRefusal ? cause : error;
     }
   });
-  if (out !== undefined && staple !== undefined) await writeFile(out, staple.der);
+  if (out !== undefined && staple !== undefined) await writeOutput(out, staple.der);
   const facts = { ...asked, ...(out !== undefined && { out: staple === undefined ? 'not written' : out }) };
   return { ok, lines: [...lines, ...outline(facts)], json: { ...json, ...facts } };
 }
