@@ -1,9 +1,12 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { startApplication, startFiles } from './backend.ts';
+import { chart } from './chart.ts';
 import { makeCredentials } from './credentials.ts';
+import { withFigures } from './page.ts';
 import { peers, peerVersion } from './peers.ts';
 import { circumstances, figure, judged, type Measured, mergeResults, ratio, type Results } from './results.ts';
 import type { Bench } from './round-robin.ts';
@@ -23,6 +26,7 @@ installs the peers; one that is missing is left out.
   --floor            also what Node's TLS costs alone: ${floors.join(', ')}
   --cpu-prof FOLDER  CPU profiles of Staplegate's processes, for bench/profile.ts
   --json FILE        puts the results there, beside those of other rows
+  --write-docs       puts them into docs/benchmarks.json, and from there into docs/benchmarks.md and docs/benchmarks.svg
 `;
 
 const { values } = parseArgs({
@@ -35,6 +39,7 @@ const { values } = parseArgs({
     floor: { type: 'boolean' },
     'cpu-prof': { type: 'string' },
     json: { type: 'string' },
+    'write-docs': { type: 'boolean' },
     help: { type: 'boolean' },
   },
 });
@@ -81,8 +86,16 @@ try {
     print(row, results[name]);
   }
   if (values.json !== undefined) await mergeResults(values.json, results);
+  if (values['write-docs']) await writeDocs(results);
 } finally {
   await rm(folder, { recursive: true });
+}
+
+async function writeDocs(results: Results): Promise<void> {
+  const docs = (name: string): string => fileURLToPath(new URL(`../docs/${name}`, import.meta.url));
+  const all = await mergeResults(docs('benchmarks.json'), results);
+  await writeFile(docs('benchmarks.md'), withFigures(await readFile(docs('benchmarks.md'), 'utf8'), all));
+  await writeFile(docs('benchmarks.svg'), chart(all));
 }
 
 function print(row: Row, measured: Measured): void {

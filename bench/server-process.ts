@@ -38,7 +38,7 @@ export class ServerProcess implements AsyncDisposable {
    * Resolves when the port accepts connections.
    * @throws Error with what it said, when it ends or does not accept within `patience` ms
    */
-  static async start({ argv, env }: Command, port: number, patience = 20_000): Promise<ServerProcess> {
+  static async start({ argv, env }: Command, port: number, patience = 60_000): Promise<ServerProcess> {
     const [program = '', ...args] = argv;
     const started = performance.now();
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin`, ...env } });

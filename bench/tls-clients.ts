@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import * as tls from 'node:tls';
 import { serverName } from './credentials.ts';
 
@@ -62,7 +61,7 @@ export async function handshakes({ port, count, names = [serverName], resumed = 
     const socket = tls.connect({ ...sameForAll, port, servername, requestOCSP: true, ...(session && { session }) });
     socket.on('session', (newest: Buffer) => (ticket = newest));
     socket.on('OCSPResponse', (response: Buffer | null) => (stapled += response === null ? 0 : 1));
-    const closed = once(socket, 'close');
+    const closed = new Promise<void>((resolve) => void socket.once('close', () => resolve()));
     await event(socket, 'secureConnect');
     if (session && !socket.isSessionReused()) throw new Error('a session was not resumed');
     // Read to the end: tickets come after the handshake.

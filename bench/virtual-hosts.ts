@@ -60,7 +60,7 @@ function configurations({ names, certificatesDir }: Material, combinedDir: strin
         'nginx.conf': `
           daemon off; pid ${folder}/nginx.pid; error_log stderr warn; worker_processes 1; events { worker_connections 4096; }
           http {
-            access_log off; server_names_hash_max_size 65536; ssl_session_cache shared:SSL:10m;
+            access_log off; ssl_protocols TLSv1.2 TLSv1.3; server_names_hash_max_size 65536; ssl_session_cache shared:SSL:10m;
             ${names
               .map(
                 (name) => `server { listen 127.0.0.1:${port} ssl; server_name ${name};
