@@ -214,16 +214,21 @@ ProxyPass / http://127.0.0.1:${backend}/ upgrade=websocket
           ],
         }),
       },
-      command: {
-        argv: [process.execPath, here('../src/main.ts'), 'run', '--config', file('config.yaml')],
-        ...(options.cpuProfiles !== undefined && { env: { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${options.cpuProfiles}` } }),
-      },
+      command: staplegate(file('config.yaml'), options),
     }),
   },
   // What Node's TLS costs before any proxy: one constant answer for every request, and bytes passed on unread.
   'floor-answer': { speaks: ['h1'], command: (setup) => floor('answer', setup) },
   'floor-relay': { speaks: ['h1', 'websocket'], command: (setup) => floor('relay', setup) },
 };
+
+/** How to start Staplegate with this configuration. */
+export function staplegate(config: string, { cpuProfiles }: PeerOptions): Command {
+  return {
+    argv: [process.execPath, here('../src/main.ts'), 'run', '--config', config],
+    ...(cpuProfiles !== undefined && { env: { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${cpuProfiles}` } }),
+  };
+}
 
 function floor(what: string, { port, backend, credentials }: Setup): { files: Record<string, string>; command: Command } {
   return {

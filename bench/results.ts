@@ -10,6 +10,7 @@ import type { Goal } from './rows.ts';
 export interface Measured {
   /** ISO 8601, date only. */
   date: string;
+  /** The last one that changed src/. */
   commit: string;
   machine: string;
   /** Versions of the peers. */
@@ -43,7 +44,7 @@ export function circumstances(peers: readonly string[]): Pick<Measured, 'date' |
   const changed = git('status', '--porcelain', '--', '../src') === '' ? '' : ' and changes';
   return {
     date: new Date().toISOString().slice(0, 10),
-    commit: git('rev-parse', '--short', 'HEAD') + changed,
+    commit: git('log', '-1', '--format=%h', '--', '../src') + changed,
     machine: `${os.cpus().length} cores, ${os.cpus()[0]?.model.trim()}, Linux ${os.release().split('-')[0]}`,
     versions: Object.fromEntries(peers.map((name) => [name, peerVersion(name) ?? 'not installed'])),
   };

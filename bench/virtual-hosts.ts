@@ -1,8 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { makeMaterial, type Material } from './material.ts';
-import { startConfigured } from './peers.ts';
+import { type PeerOptions, staplegate, startConfigured } from './peers.ts';
 import { cpuOf, type Measure, startedAnew } from './round-robin.ts';
 import type { Command } from './server-process.ts';
 import { handshakes } from './tls-clients.ts';
@@ -20,7 +19,7 @@ export function virtualHosts(count: number): Measure {
     bench.say(`  making ${count} certificates`);
     const material = await makeMaterial(folder, count, []);
     const combinedDir = await writeCombined(folder, material);
-    const configure = configurations(material, combinedDir);
+    const configure = configurations(material, combinedDir, bench.options);
     const some = material.names.filter((_, i) => i % (count / askedNames) === 0);
     return startedAnew(
       bench,
@@ -53,7 +52,7 @@ async function writeCombined(folder: string, { names, certificatesDir }: Materia
   return directory;
 }
 
-function configurations({ names, certificatesDir }: Material, combinedDir: string): Record<string, Configure> {
+function configurations({ names, certificatesDir }: Material, combinedDir: string, options: PeerOptions): Record<string, Configure> {
   return {
     nginx: (port, folder, file) => ({
       files: {
@@ -100,7 +99,7 @@ frontend tls
           virtual_hosts: names.map((name) => ({ server_name: name, backends: ['http://127.0.0.1:9'] })),
         }),
       },
-      command: { argv: [process.execPath, fileURLToPath(new URL('../src/main.ts', import.meta.url)), 'run', '--config', file('config.yaml')] },
+      command: staplegate(file('config.yaml'), options),
     }),
   };
 }
