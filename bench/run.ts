@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -62,7 +63,8 @@ const chosenPeers = [...asked, ...(values.floor ? floors : [])].filter((name) =>
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-bench-'));
-try {
+process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+{
   await using files = await startFiles(folder);
   await using application = await startApplication();
   const bench: Bench = {
@@ -87,8 +89,6 @@ try {
   }
   if (values.json !== undefined) await mergeResults(values.json, results);
   if (values['write-docs']) await writeDocs(results);
-} finally {
-  await rm(folder, { recursive: true });
 }
 
 async function writeDocs(results: Results): Promise<void> {
@@ -103,7 +103,8 @@ function print(row: Row, measured: Measured): void {
   const [first = ''] = Object.keys(row.figures);
   for (const peer of Object.keys(measured.peers)) {
     const figures = Object.entries(row.figures).map(([name, unit]) => `${figure(measured, peer, name)?.toPrecision(4)} ${unit}`);
-    console.log(`  ${peer.padEnd(13)} ${ratio(measured, peer, 'nginx', first)?.toFixed(2).padStart(6) ?? ''} × nginx   ${figures.join('   ')}`);
+    const times = ratio(measured, peer, 'nginx', first);
+    console.log(`  ${peer.padEnd(13)} ${(times === undefined ? '' : `${times.toFixed(2)} × nginx`).padEnd(14)} ${figures.join('   ')}`);
   }
   for (const [peer, reason] of Object.entries(measured.absent)) console.log(`  ${peer.padEnd(13)} ${reason}`);
   for (const goal of row.goals) {

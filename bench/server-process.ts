@@ -19,6 +19,22 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
+/** What must not be left behind when this process is ended before its time. */
+const running = new Set<ChildProcess>();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+process.once('exit', () => running.forEach(kill));
+
+function kill({ pid }: ChildProcess): void {
+  if (pid === undefined) return;
+  for (const member of processTree(pid)) {
+    try {
+      process.kill(member, 'SIGKILL');
+    } catch {
+      // It has ended already.
+    }
+  }
+}
+
 /** A server in the foreground, with everything it forks. */
 export class ServerProcess implements AsyncDisposable {
   readonly port: number;
@@ -42,14 +58,17 @@ export class ServerProcess implements AsyncDisposable {
     const [program = '', ...args] = argv;
     const started = performance.now();
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin`, ...env } });
-    const ended = once(child, 'exit').catch((error: Error) => error);
+    running.add(child);
+    const ended = once(child, 'exit')
+      .catch((error: Error) => error)
+      .finally(() => running.delete(child));
     let said = '';
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-4_000)));
     let isOver = false;
     void ended.then(() => (isOver = true));
     while (!(await accepts(port))) {
       if (isOver || performance.now() - started > patience) {
-        child.kill('SIGKILL');
+        kill(child);
         throw new Error(`${argv.join(' ')}: ${isOver ? 'ended' : 'does not accept connections'}\n${said}`);
       }
       await delay(10);
@@ -67,9 +86,7 @@ export class ServerProcess implements AsyncDisposable {
 
   async stop(): Promise<void> {
     this.#child.kill('SIGTERM');
-    const timer = setTimeout(() => {
-      for (const pid of processTree(this.#child.pid!)) process.kill(pid, 'SIGKILL');
-    }, 5_000);
+    const timer = setTimeout(kill, 5_000, this.#child);
     await this.#ended;
     clearTimeout(timer);
     this.#child.stdout?.destroy();
