@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import test from 'node:test';
 import * as tls from 'node:tls';
 import { Application } from './support/application.ts';
+import { httpBackend } from './support/backend.ts';
+import { browsers } from './support/browsers.ts';
 import { ServedSite } from './support/served-site.ts';
-import { frame, opcodes } from './support/websocket.ts';
+import { needs } from './support/tools.ts';
+import { echoWebSockets, frame, opcodes } from './support/websocket.ts';
 
 test('WebSockets pass through TLS: messages, pings and the ends of both sides', { timeout: 30_000 }, async (t) => {
   const application = await Application.start(t);
@@ -53,3 +57,33 @@ test('WebSockets pass through TLS: messages, pings and the ends of both sides', 
   await client.raw.until(() => client.raw.text === frame({ opcode: opcodes.pong, payload: Buffer.from('hi') }).toString('latin1'));
   client.close();
 });
+
+const PAGE = `<img src="/wait"><script>
+  const socket = new WebSocket('wss://' + location.host + '/socket');
+  socket.onopen = () => socket.send('over ' + performance.getEntriesByType('navigation')[0].nextHopProtocol);
+  socket.onmessage = ({ data }) => fetch('/told?' + encodeURIComponent(data)).then(() => socket.close());
+</script>`;
+
+for (const [browser, open] of Object.entries(browsers)) {
+  test(`${browser} opens a WebSocket on the connection that it has`, { ...needs(browser, 'certutil'), timeout: 60_000 }, async (t) => {
+    let told: string | undefined;
+    let waiting: ServerResponse | undefined;
+    const { url, server: backend } = await httpBackend(t, (request, response) => {
+      if (request.url === '/') return response.setHeader('content-type', 'text/html').end(PAGE);
+      if (request.url === '/wait' && told === undefined) return (waiting = response);
+      if (request.url?.startsWith('/told?') === true) {
+        told = decodeURIComponent(request.url.slice('/told?'.length));
+        waiting?.end();
+      }
+      return response.end();
+    });
+    const names: string[] = [];
+    backend.on('upgrade', ({ rawHeaders }) => names.push(...rawHeaders.filter((_, n) => n % 2 === 0)));
+    echoWebSockets(backend);
+    const server = await ServedSite.start(t, { 'app.test': { backends: [url] } }, { http2: { websocket: true } });
+    await open(`https://app.test:${server.port}/`, server.site.folder, server.site.ca);
+    assert.equal(told, 'over h2');
+    // HTTP/2 has names in lower case.
+    assert.ok(names.includes('sec-websocket-version'), names.join());
+  });
+}

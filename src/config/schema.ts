@@ -245,6 +245,13 @@ const log = z.strictObject({
   access: z.boolean().default(false).meta({ description: 'Log every request.' }),
 });
 
+const http2 = z.strictObject({
+  websocket: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'Offer WebSockets over HTTP/2, too (RFC 8441); backends see an HTTP/1.1 upgrade. Without it, browsers open a connection for each.' }),
+});
+
 export const schema = z.strictObject({
   listen: z.array(listen).min(1).meta({ description: 'Addresses to serve on.' }),
   workers: workerCount.prefault('auto').meta({ description: 'Worker processes: `auto` is one per core, 0 serves in the supervisor itself.' }),
@@ -274,6 +281,7 @@ export const schema = z.strictObject({
     .prefault({})
     .meta({ description: 'OCSP settings of every virtual host that does not say otherwise.' }),
   timeouts: timeouts.prefault({}).meta({ description: 'How long clients and backends may take, and how long connections stay open.' }),
+  http2: http2.prefault({}).meta({ description: 'HTTP/2 for clients; `tls.alpn` says whether they get it.' }),
   limits: limits.prefault({}).meta({ description: 'How many clients are served at once.' }),
   virtual_hosts: z.array(virtualHost).min(1).meta({ description: 'The sites that are served.' }),
 });

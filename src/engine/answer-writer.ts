@@ -66,7 +66,7 @@ export class AnswerWriter {
   }
 
   switchProtocols(fields: readonly Field[]): void {
-    this.#writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${fieldLines(fields)}\r\n`, false);
+    this.#writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${fieldLines(fields)}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`, false);
     this.flush();
   }
 }

@@ -1,4 +1,4 @@
-import type { Timeouts } from '../config/schema.ts';
+import type { Config, Timeouts } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { Connection } from '../proxy/client-stream.ts';
 import type { Deadlines } from '../proxy/deadlines.ts';
@@ -24,6 +24,7 @@ export interface ConnectionHost {
   readonly handler: Handler;
   readonly deadlines: Deadlines;
   readonly timeouts: Timeouts;
+  readonly http2: Config['http2'];
   /** Each answer is the last of its connection. */
   readonly isClosing: boolean;
   /** Nobody waits for idle connections. */

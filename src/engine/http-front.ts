@@ -23,6 +23,7 @@ export class HttpFront implements ConnectionHost {
   readonly handler: Handler;
   readonly deadlines = new Deadlines();
   timeouts: Timeouts;
+  http2: Config['http2'];
   isClosing = false;
   isHurrying = false;
   readonly #engines: { native: NativeEngine; 'http-proxy': HttpProxyEngine };
@@ -32,6 +33,7 @@ export class HttpFront implements ConnectionHost {
   constructor({ config, backendFiles = new Map(), log }: { config: Config; backendFiles?: BackendFiles; log: Log }) {
     this.log = log;
     this.timeouts = config.timeouts;
+    this.http2 = config.http2;
     this.#engines = { native: new NativeEngine(this.deadlines), 'http-proxy': new HttpProxyEngine() };
     for (const engine of Object.values(this.#engines)) engine.update(backendFiles);
     this.handler = new Handler({ engines: this.#engines, log, deadlines: this.deadlines, config });
@@ -57,6 +59,7 @@ export class HttpFront implements ConnectionHost {
   /** Serves new requests from another configuration. */
   update(config: Config, backendFiles: BackendFiles = new Map()): void {
     this.timeouts = config.timeouts;
+    this.http2 = config.http2;
     for (const engine of Object.values(this.#engines)) engine.update(backendFiles);
     this.handler.update(config);
   }

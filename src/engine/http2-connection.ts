@@ -62,7 +62,8 @@ export class Http2Connection implements ClientConnection, Timed {
     this.#socket = socket;
     this.deadline = performance.now() + host.timeouts.requestHeader;
     host.deadlines.watch(this);
-    const session = http2.performServerHandshake(socket, OPTIONS);
+    const settings = { ...OPTIONS.settings, enableConnectProtocol: host.http2.websocket };
+    const session = http2.performServerHandshake(socket, { ...OPTIONS, settings });
     this.#session = session;
     session.setLocalWindowSize(CONNECTION_WINDOW);
     const fault = (error: Error): void => this.fault(error);
@@ -136,8 +137,7 @@ export class Http2Connection implements ClientConnection, Timed {
 
   /** A stream is closed, and its exchange accounted for. */
   left(stream: Http2Stream): void {
-    this.#streams.delete(stream);
-    if (!this.isIdle) return;
+    if (!this.#streams.delete(stream) || !this.isIdle) return;
     if (this.#isClosed) return this.#leave();
     if (this.#isEnding || this.host.isHurrying) this.#close();
     else this.#limit(this.host.timeouts.keepAlive);

@@ -1,3 +1,4 @@
+import { createHash, randomBytes } from 'node:crypto';
 import { field, type Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 import { MAX_FIELDS, MAX_TARGET, parseRequestHead, readFields, type FieldFacts, type RequestHead } from '../proxy/request-head.ts';
@@ -25,6 +26,7 @@ export class Http2HeadReader {
   read(raw: readonly string[], isComplete: boolean): RequestHead {
     let method = '';
     let target = '';
+    let protocol: string | undefined;
     let size = 0;
     let isKnown = this.#known !== undefined && isComplete === (this.#known.framing === 'none') && raw.length === this.#knownHead.length;
     for (let i = 0; i + 1 < raw.length; i += 2) {
@@ -35,9 +37,11 @@ export class Http2HeadReader {
       else if (name === ':path') target = value;
       else isKnown &&= value === this.#knownHead[i + 1];
       isKnown &&= name === this.#knownHead[i];
+      if (name === ':protocol') protocol = value;
     }
     if (target.length > MAX_TARGET) throw new ProxyError('target_too_long', `path of more than ${MAX_TARGET} bytes`);
     if (size > MAX_HEAD) throw new ProxyError('head_too_large', `head of more than ${MAX_HEAD} bytes`);
+    if (method === 'CONNECT' && protocol === 'websocket') return webSocketHead(raw, target);
     if (isKnown) return parseRequestHead(method, target, this.#known!);
     const facts = readFields('2', fieldsOf(raw, isComplete));
     if (size <= MAX_KNOWN && facts.framing === (isComplete ? 'none' : 'chunked')) {
@@ -46,6 +50,21 @@ export class Http2HeadReader {
     }
     return parseRequestHead(method, target, facts);
   }
+}
+
+/** What HTTP/1.1 has for it: a GET with an Upgrade, and with a key that the client of HTTP/2 does not make (RFC 8441, 5). */
+function webSocketHead(raw: readonly string[], target: string): RequestHead {
+  const key = randomBytes(16).toString('base64');
+  const fields = fieldsOf(raw, true).filter((one) => one.key !== 'sec-websocket-key');
+  const facts = readFields('2', [...fields, field('Sec-WebSocket-Key', key)]);
+  if (facts.framing !== 'none') throw new ProxyError('bad_framing', 'a WebSocket with a Content-Length');
+  const head = parseRequestHead('GET', target, { ...facts, wantsWebSocket: true });
+  return { ...head, webSocketAccept: acceptFor(key) };
+}
+
+/** RFC 6455, 4.2.2. */
+function acceptFor(key: string): string {
+  return createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
 }
 
 /**

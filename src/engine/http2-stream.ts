@@ -9,6 +9,7 @@ import { ProxyError } from '../proxy/proxy-error.ts';
 import type { ConnectionHost } from './client-connection.ts';
 import { HeldBody } from './held-body.ts';
 import type { Http2HeadReader } from './http2-head.ts';
+import { Http2Tunnel } from './http2-tunnel.ts';
 
 /** What a stream is destroyed with to be reset with INTERNAL_ERROR. */
 const BROKEN_OFF = new Error('the answer broke off');
@@ -36,6 +37,7 @@ export class Http2Stream implements ClientStream {
   /** What the backend does not take of it yet. */
   #held: HeldBody | undefined;
   #requestTrailers: readonly Field[] = [];
+  #isTunnel = false;
   /** No DATA follows the head of the answer. */
   #bodyless = false;
   #trailers: readonly Field[] | undefined;
@@ -49,11 +51,13 @@ export class Http2Stream implements ClientStream {
     this.#owner = owner;
     const on = contained(stream, this.#fault);
     on('drain', () => this.#exchange?.clientDrained());
-    on('aborted', () => this.#exchange?.clientGone());
-    on('close', () => {
-      this.#exchange?.clientGone();
-      owner.left(this);
-    });
+    on('aborted', () => this.#gone());
+    on('close', () => this.#gone());
+  }
+
+  #gone(): void {
+    if (!this.#isTunnel) this.#exchange?.clientGone();
+    if (this.#stream.destroyed && this.#exchange?.isOver !== false) this.#owner.left(this);
   }
 
   /** An error of ours: it ends this stream and no other. */
@@ -74,6 +78,8 @@ export class Http2Stream implements ClientStream {
     try {
       const head = heads.read(raw, isComplete);
       this.#exchange = host.handler.begin(this, head);
+      // What comes before the backend has switched belongs to the WebSocket.
+      if (head.webSocket) return this.#holdBody().hold();
       if (!isComplete && head.framing !== 0) this.#readBody(this.#exchange);
     } catch (error) {
       const refusal = error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message);
@@ -86,8 +92,7 @@ export class Http2Stream implements ClientStream {
   #readBody(exchange: Exchange): void {
     const stream = this.#stream;
     const on = contained(stream, this.#fault);
-    const held = new HeldBody(stream);
-    this.#held = held;
+    const held = this.#holdBody();
     on('data', (piece: Buffer) => {
       if (exchange.body(piece)) exchange.flushBody();
       else held.hold();
@@ -102,6 +107,10 @@ export class Http2Stream implements ClientStream {
       exchange.bodyEnded(this.#requestTrailers);
       exchange.flushBody();
     });
+  }
+
+  #holdBody(): HeldBody {
+    return (this.#held = new HeldBody(this.#stream));
   }
 
   resumeBody(): void {
@@ -132,6 +141,7 @@ export class Http2Stream implements ClientStream {
   flush(): void {}
 
   end(trailers: readonly Field[]): void {
+    if (this.#isTunnel) return this.#gone();
     const stream = this.#stream;
     const waitsForTrailers = stream.listenerCount('wantTrailers') > 0;
     this.#trailers = trailers;
@@ -153,8 +163,15 @@ export class Http2Stream implements ClientStream {
     this.#waiting = waiting;
   }
 
-  switchProtocols(): Duplex | undefined {
-    return undefined;
+  switchProtocols(fields: readonly Field[]): Duplex | undefined {
+    const stream = this.#stream;
+    if (stream.closed || !this.#held) return undefined;
+    this.#isTunnel = true;
+    const raw = [':status', '200'];
+    // That one is for clients of HTTP/1.1, which have sent a key (RFC 8441, 5).
+    for (const { key, value } of fields) if (key !== 'sec-websocket-accept') raw.push(key, value);
+    stream.respond(raw);
+    return new Http2Tunnel(stream, this.#held);
   }
 
   #sendTrailers(): void {

@@ -43,6 +43,6 @@ export interface ClientStream {
   cut(): void;
   /** After `body` returned false: go on. */
   resumeBody(): void;
-  /** Answers 101 with these fields and gives the connection away; undefined when it is gone. */
+  /** Opens a WebSocket: answers with these end-to-end fields, and gives the bytes behind them away; undefined when the client is gone. */
   switchProtocols(fields: readonly Field[]): Duplex | undefined;
 }

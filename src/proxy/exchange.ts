@@ -214,6 +214,10 @@ export class Exchange implements Recipient, Timed, Waiter {
 
   answered(answer: AnswerHead): void {
     if (this.#over) return;
+    // To who asked with CONNECT it would mean that the WebSocket is open (RFC 8441, 5).
+    if (this.#head?.webSocketAccept !== undefined && answer.status < 300) {
+      return this.refuse(new ProxyError('backend_bad_response', 'the backend answered the request for a WebSocket with something else'));
+    }
     this.#status = answer.status;
     this.#client.respond(answer, false);
     this.#arm();
@@ -238,9 +242,13 @@ export class Exchange implements Recipient, Timed, Waiter {
 
   switched({ fields }: AnswerHead, join: (client: Duplex, idle: number) => Promise<TunnelTraffic>): void {
     if (this.#over) return;
+    const accept = this.#head?.webSocketAccept;
+    if (accept !== undefined && valuesOf(fields.list, 'sec-websocket-accept').join() !== accept) {
+      return this.refuse(new ProxyError('backend_bad_response', 'the backend accepted another WebSocket than the one that was asked for'));
+    }
     this.#status = 101;
     this.deadline = Infinity;
-    const client = this.#client.switchProtocols([...fields.list, field('Connection', 'Upgrade'), field('Upgrade', 'websocket')]);
+    const client = this.#client.switchProtocols(fields.list);
     if (!client) return this.clientGone();
     void join(client, this.#forwarding?.tunnelIdle ?? 0).then(({ sent }) => {
       this.#bytes = sent;

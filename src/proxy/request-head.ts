@@ -38,8 +38,10 @@ export interface RequestHead {
   facts: FieldFacts;
   fields: readonly Field[];
   framing: Framing;
-  /** A well-formed request to switch to WebSocket (RFC 6455, 4.1). */
+  /** A well-formed request to switch to WebSocket (RFC 6455, 4.1; RFC 8441, 4). */
   webSocket: boolean;
+  /** What the backend must accept it with, where the key is ours: an HTTP/2 client checks nothing. */
+  webSocketAccept?: string;
 }
 
 export const MAX_FIELDS = 100;
