@@ -55,6 +55,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
       responseBody: 60_000,
       tunnel: 3_600_000,
     },
+    http2: { websocket: false },
     limits: { connections: 'auto', handshakes: 4000 },
   });
   const { startupWait: _startupWait, keep: _keep, ...ocsp } = top.ocsp;
