@@ -247,3 +247,39 @@ test('the PROXY header gives the client address, from trusted proxies only', asy
   assert.deepEqual(await through('127.0.0.0/8'), { greeting: 'a.test 192.0.2.7', warned: 0 });
   assert.deepEqual(await through('10.0.0.0/8'), { greeting: 'refused', warned: 1 });
 });
+
+test('ten thousand identities leave nothing behind; each handshake has the newest with its own staple, and an open connection goes on', async () => {
+  const program = new URL('support/identity-swaps.ts', import.meta.url).pathname;
+  const { stdout, stderr } = await execute(process.execPath, ['--expose-gc', program, '10000'], { timeoutMs: 60_000 });
+  assert.notEqual(stdout, '', stderr);
+  const { before, after, ...rest } = JSON.parse(stdout) as Record<'before' | 'after', Record<string, number>>;
+  const { heap, memory, ...objects } = after;
+  assert.deepEqual(rest, { handshakes: 1201, wrong: 0, echo: 'still here', opened: 'DNS:a.test, DNS:even.test' });
+  for (const [kind, count] of Object.entries(objects)) assert.ok(count <= before[kind]!, `${kind}: ${before[kind]}, then ${count}`);
+  assert.ok(heap! < before['heap']! + 3, `heap ${before['heap']}, then ${heap} MB`);
+  // A thousand contexts that stayed would be 40 MB; the system gets freed memory back in pieces.
+  assert.ok(memory! < before['memory']! + 30, `memory ${before['memory']}, then ${memory} MB`);
+});
+
+test('the TLS contexts in memory are bounded: the one used longest ago goes, and is made anew when it is asked for', async (t) => {
+  const names = ['a.test', 'b.test', 'c.test', 'd.test'];
+  const identities = await Promise.all(names.map((name) => identity(name, { names: [name] })));
+  const { port, counters } = await startTlsFront(
+    t,
+    snapshot(
+      names.map((name) => ({ server_name: name })),
+      identities,
+    ),
+    { mostContexts: 2 },
+  );
+  const session = await (await connect(port, { servername: 'a.test' })).session;
+  for (const name of [...names, ...names.toReversed()]) {
+    assert.match((await connect(port, { servername: name })).subject, new RegExp(`DNS:${name}`));
+    assert.ok(counters.now.contexts <= 2);
+  }
+  assert.equal(
+    (await connect(port, { servername: 'a.test', session })).socket.isSessionReused(),
+    true,
+    'its ticket keys are derived, so they are the same again',
+  );
+});
