@@ -54,7 +54,16 @@ export function cpuMicroseconds(before: CpuTimes, after: CpuTimes): number {
 
 /** Memory of all processes, in bytes; pages that several share are divided among them (Pss). */
 export function proportionalBytes(root: number): number {
+  return rollup(root, /^Pss:\s+(\d+)/m);
+}
+
+/** The same, with shared pages counted for each (Rss). */
+export function residentBytes(root: number): number {
+  return rollup(root, /^Rss:\s+(\d+)/m);
+}
+
+function rollup(root: number, line: RegExp): number {
   let kilobytes = 0;
-  for (const pid of processTree(root)) kilobytes += Number(/^Pss:\s+(\d+)/m.exec(read(`/proc/${pid}/smaps_rollup`) ?? '')?.[1] ?? 0);
+  for (const pid of processTree(root)) kilobytes += Number(line.exec(read(`/proc/${pid}/smaps_rollup`) ?? '')?.[1] ?? 0);
   return kilobytes * 1024;
 }

@@ -76,6 +76,10 @@ export class ServerProcess implements AsyncDisposable {
     return new ServerProcess(child, port, ended, started);
   }
 
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
   cpuTimes(): CpuTimes {
     return cpuTimes(this.#child.pid!);
   }
