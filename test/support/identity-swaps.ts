@@ -36,7 +36,7 @@ let wrong = 0;
 async function swap(times: number): Promise<void> {
   for (let i = 0; i < times; i += 1) {
     const next = identities[++swapped % 2]!;
-    front.setIdentities('a.test', [next]);
+    front.setIdentities(['a.test'], [next]);
     if (swapped % handshakeEvery > 1) continue;
     const { socket, name, staple } = await connect();
     if (name !== `DNS:a.test, DNS:${swapped % 2 === 0 ? 'even' : 'odd'}.test` || staple !== next.fingerprint) wrong += 1;
