@@ -37,6 +37,8 @@ export class Http2Stream implements ClientStream {
   /** What the backend does not take of it yet. */
   #held: HeldBody | undefined;
   #requestTrailers: readonly Field[] = [];
+  /** More was given at a time than the client took. */
+  #isFull = false;
   #isTunnel = false;
   /** No DATA follows the head of the answer. */
   #bodyless = false;
@@ -49,10 +51,7 @@ export class Http2Stream implements ClientStream {
     this.connection = owner.connection;
     this.#stream = stream;
     this.#owner = owner;
-    const on = contained(stream, this.#fault);
-    on('drain', () => this.#exchange?.clientDrained());
-    on('aborted', () => this.#gone());
-    on('close', () => this.#gone());
+    contained(stream, this.#fault)('close', () => this.#gone());
   }
 
   #gone(): void {
@@ -93,6 +92,7 @@ export class Http2Stream implements ClientStream {
     const stream = this.#stream;
     const on = contained(stream, this.#fault);
     const held = this.#holdBody();
+    on('aborted', () => this.#gone());
     on('data', (piece: Buffer) => {
       if (exchange.body(piece)) exchange.flushBody();
       else held.hold();
@@ -134,7 +134,11 @@ export class Http2Stream implements ClientStream {
   }
 
   write(piece: Buffer): boolean {
-    return this.#bodyless || this.#stream.writableEnded || this.#stream.write(piece);
+    const stream = this.#stream;
+    if (this.#bodyless || stream.writableEnded || stream.write(piece)) return true;
+    if (!this.#isFull) contained(stream, this.#fault)('drain', () => this.#exchange?.clientDrained());
+    this.#isFull = true;
+    return false;
   }
 
   /** Frames are collected and sent once a turn of the event loop. */

@@ -176,6 +176,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   }
 
   clientGone(): void {
+    if (this.#over) return;
     this.refuse(new ProxyError('client_gone', this.#status > 0 ? 'the client went away during the answer' : 'the client went away'));
   }
 
