@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { type ConnectionCounters, count } from '../connection-counters.ts';
 import type { Log } from '../log.ts';
 import type { WorkerLimits } from '../snapshot.ts';
-import { Arrival } from './arrival.ts';
+import { Arrival, type ArrivalObserver } from './arrival.ts';
 
 /** Something that accepts connections and can be made to leave them in the kernel's queue. */
 interface Acceptor {
@@ -19,12 +19,12 @@ const minute = 60_000;
  * workers take them. Where `limits.handshakes` have not got past their handshake, the one that has been at it for longest
  * makes room: honest clients need a few round trips, those of a flood stay for as long as they can.
  */
-export class Admission {
+export class Admission implements ArrivalObserver {
   readonly counters: ConnectionCounters;
   readonly #log: Log;
   readonly #acceptors = new Set<Acceptor>();
   /** Oldest first. */
-  readonly #arriving = new Set<Arrival>();
+  readonly #arriving = new Map<Arrival, { arrived(): void }>();
   /** Open connections by `Arrival.client`. */
   readonly #clients = new Map<string, number>();
   #limits: WorkerLimits;
@@ -55,24 +55,16 @@ export class Admission {
   /**
    * Takes on what was just accepted.
    * @param timeout milliseconds for everything up to the end of the handshake
-   * @param onArrived called once, when it has got there or has ended before
+   * @param listener told once, when it has got there or has ended before
    */
-  enter(socket: Socket, timeout: number, onArrived: () => void): Arrival {
+  enter(socket: Socket, timeout: number, listener: { arrived(): void }): Arrival {
     const { counters } = this;
     counters.accepted += 1;
     counters.now.open += 1;
-    const arrival = new Arrival(socket, timeout, {
-      refused: (code) => count(counters.refused, code),
-      arrived: () => {
-        this.#arriving.delete(arrival);
-        counters.now.arriving = this.#arriving.size;
-        onArrived();
-      },
-      closed: () => this.#leave(arrival),
-    });
-    this.#arriving.add(arrival);
+    const arrival = new Arrival(socket, timeout, this);
+    this.#arriving.set(arrival, listener);
     counters.now.arriving = this.#arriving.size;
-    if (this.#arriving.size > this.#limits.handshakes) this.#arriving.values().next().value?.drop('crowded_out');
+    if (this.#arriving.size > this.#limits.handshakes) this.#arriving.keys().next().value?.drop('crowded_out');
     this.#review();
     return arrival;
   }
@@ -90,7 +82,18 @@ export class Admission {
     return open <= (this.#limits.connectionsPerAddress ?? Infinity);
   }
 
-  #leave({ client }: Arrival): void {
+  refused(code: string): void {
+    count(this.counters.refused, code);
+  }
+
+  arrived(arrival: Arrival): void {
+    const listener = this.#arriving.get(arrival);
+    this.#arriving.delete(arrival);
+    this.counters.now.arriving = this.#arriving.size;
+    listener?.arrived();
+  }
+
+  closed({ client }: Arrival): void {
     this.counters.now.open -= 1;
     if (client !== undefined) {
       const others = (this.#clients.get(client) ?? 1) - 1;

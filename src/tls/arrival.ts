@@ -7,12 +7,13 @@ export interface Peer {
   port: number;
 }
 
-interface Observer {
+/** Who is told what becomes of it: one for all, because each object more is one for each idle connection. */
+export interface ArrivalObserver {
   /** It does not get past its handshake, for this reason. */
   refused(code: string): void;
   /** It has got past its handshake, or ended. */
-  arrived(): void;
-  closed(): void;
+  arrived(arrival: Arrival): void;
+  closed(arrival: Arrival): void;
 }
 
 function destroy(this: Socket): void {
@@ -31,13 +32,13 @@ export class Arrival {
   local: Peer;
   /** Whose other connections are counted with it, if any are. */
   client: string | undefined;
-  readonly #deadline: NodeJS.Timeout;
-  readonly #observer: Observer;
+  #deadline: NodeJS.Timeout | undefined;
+  readonly #observer: ArrivalObserver;
   #isDecided = false;
   #hasArrived = false;
 
   /** @param timeout in milliseconds */
-  constructor(socket: Socket, timeout: number, observer: Observer) {
+  constructor(socket: Socket, timeout: number, observer: ArrivalObserver) {
     this.socket = socket;
     this.peer = { address: unmapped(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
     this.local = { address: unmapped(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
@@ -45,11 +46,11 @@ export class Arrival {
     this.#deadline = setTimeout(() => this.drop('handshake_timeout'), timeout);
     // A reset before anyone else listens must not become an uncaught exception.
     socket.on('error', destroy);
-    socket.once('close', () => {
+    socket.on('close', () => {
       // A client certificate that does not verify makes the TLS library close the connection first and say why afterwards.
       if (!this.#isDecided) setImmediate(() => this.refused('handshake_abandoned'));
       this.#arrive();
-      observer.closed();
+      observer.closed(this);
     });
   }
 
@@ -76,6 +77,7 @@ export class Arrival {
     if (this.#hasArrived) return;
     this.#hasArrived = true;
     clearTimeout(this.#deadline);
-    this.#observer.arrived();
+    this.#deadline = undefined;
+    this.#observer.arrived(this);
   }
 }

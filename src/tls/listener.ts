@@ -96,15 +96,16 @@ export class Listener {
     }
   }
 
-  readonly #onArrived = (): void => {
+  /** One of its connections is past its handshake, or has ended. */
+  arrived(): void {
     this.#arriving -= 1;
     if (this.#isClosed && this.#arriving === 0) this.#empty.resolve();
-  };
+  }
 
   #accept(socket: net.Socket): void {
     this.#accepted += 1;
     this.#arriving += 1;
-    const arrival = this.#admission.enter(socket, this.#config().timeouts.handshake, this.#onArrived);
+    const arrival = this.#admission.enter(socket, this.#config().timeouts.handshake, this);
     if (!this.listen.proxyProtocol) {
       this.#admit(arrival);
       return;
