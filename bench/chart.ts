@@ -23,7 +23,9 @@ export function chart(results: Results): string {
       if (times === undefined) continue;
       const length = Math.min(times, most) * unit;
       parts.push(`<rect class="${peer}" x="${left}" y="${y}" width="${length.toFixed(1)}" height="${barHeight - 1}"/>`);
-      parts.push(`<text class="figure" x="${(left + length + 4).toFixed(1)}" y="${y + 9}">${times.toFixed(2)}</text>`);
+      // Not across the line of nginx.
+      const after = times > 0.65 && times < 1 ? unit : length;
+      parts.push(`<text class="figure" x="${(left + after + 4).toFixed(1)}" y="${y + 9}">${times.toFixed(2)}</text>`);
       y += barHeight;
     }
     parts.push(

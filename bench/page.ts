@@ -34,10 +34,12 @@ function tables(results: Results): string {
   ].join('\n');
 }
 
+const rounded = (value: number): string => value.toLocaleString('en', { maximumSignificantDigits: 3 });
+
 function line(row: Row, measured: Measured, name: string): string {
   const cells = columns.map((peer) => {
     const value = figure(measured, peer, name);
-    return value === undefined ? '–' : value.toLocaleString('en', { maximumSignificantDigits: 3 });
+    return value === undefined ? '–' : rounded(value);
   });
   const times = ratio(measured, 'staplegate', 'nginx', name);
   const goals = row.goals.filter((goal) => goal.figure === name).map((goal) => verdict(measured, goal));
@@ -57,7 +59,7 @@ function verdict(measured: Measured, goal: Goal): string {
 function remarks(row: Row, measured: Measured): string[] {
   const [first = ''] = Object.keys(row.figures);
   const floors = Object.keys(measured.peers).filter((peer) => peer.startsWith('floor-'));
-  const floor = floors.map((peer) => `${peer.slice('floor-'.length)} ${figure(measured, peer, first)?.toPrecision(3)}`);
+  const floor = floors.map((peer) => `${peer.slice('floor-'.length)} ${rounded(figure(measured, peer, first) ?? NaN)}`);
   const absent = Object.entries(measured.absent).map(([peer, reason]) => `${peer}: ${reason}`);
   return [
     ...(floor.length === 0 ? [] : [`- ${row.title}: Node's TLS alone, ${floor.join(', ')} ${row.figures[first]}.`]),
@@ -69,7 +71,7 @@ function circumstances(all: readonly Measured[]): string {
   const versions = new Map(all.flatMap(({ versions: each }) => Object.entries(each).filter(([peer]) => !peer.startsWith('floor-'))));
   const unique = (values: string[]): string => [...new Set(values)].join('; ');
   return [
-    `Measured ${unique(all.map(({ date }) => date))} on ${unique(all.map(({ machine }) => machine))}, at commit ${unique(all.map(({ commit }) => commit))}.`,
+    `Measured ${unique(all.map(({ date }) => date))} on ${unique(all.map(({ machine }) => machine))}, at commits ${unique(all.map(({ commit }) => commit))}; benchmarks.json says which row at which.`,
     `${[...versions].map(([peer, version]) => `${peer}: ${version}`).join('; ')}.`,
   ].join('\n');
 }

@@ -13,6 +13,8 @@ export interface Row {
   /** What is measured, by the name of the figure: its unit. */
   figures: Record<string, string>;
   goals: readonly Goal[];
+  /** The floors that do the same work. */
+  floors?: readonly string[];
   measure: Measure;
 }
 
@@ -60,6 +62,7 @@ export const rows: Record<string, Row> = {
     protocol: 'h1',
     figures: perRequest,
     goals: [cpu('nginx', 1), cpu('nginx', 1.2), cpu('caddy', 0.35)],
+    floors: ['floor-answer', 'floor-relay'],
     measure: requests({ path: '/small', clients: 32 }),
   },
   'h1-1k': {
@@ -67,6 +70,7 @@ export const rows: Record<string, Row> = {
     protocol: 'h1',
     figures: perRequest,
     goals: [cpu('nginx', 1), cpu('nginx', 1.2), cpu('caddy', 0.35)],
+    floors: ['floor-relay'],
     measure: requests({ path: '/1k', clients: 32 }),
   },
   'h1-100k': {
@@ -74,6 +78,7 @@ export const rows: Record<string, Row> = {
     protocol: 'h1',
     figures: perRequest,
     goals: [cpu('nginx', 1.1)],
+    floors: ['floor-relay'],
     measure: requests({ path: '/100k', clients: 32 }),
   },
   'h1-10m': {
@@ -81,6 +86,7 @@ export const rows: Record<string, Row> = {
     protocol: 'h1',
     figures: perRequest,
     goals: [cpu('nginx', 1.1)],
+    floors: ['floor-relay'],
     measure: requests({ path: '/10m', clients: 4 }),
   },
   'h1-upload': {
@@ -88,13 +94,15 @@ export const rows: Record<string, Row> = {
     protocol: 'h1',
     figures: perRequest,
     goals: [cpu('nginx', 1.1)],
+    floors: ['floor-relay'],
     measure: requests({ path: '/upload', clients: 2, upload: 100 * megabyte }),
   },
   'h1-fields': {
-    title: 'HTTP/1.1 keep-alive, 20 request and 20 response fields',
+    title: 'HTTP/1.1, 20 request and 20 response fields',
     protocol: 'h1',
     figures: perRequest,
     goals: [cpu('nginx', 1.3)],
+    floors: ['floor-relay'],
     measure: requests({ path: '/fields', clients: 32, fields: browserFields }),
   },
   'h2-small': {
@@ -112,10 +120,11 @@ export const rows: Record<string, Row> = {
     measure: requests({ path: '/100k', h2: true, clients: 32, streams: 4 }),
   },
   websocket: {
-    title: 'WebSocket, 100 connections, messages of 32 bytes echoed',
+    title: 'WebSocket, 100 connections, 32 bytes echoed',
     protocol: 'websocket',
     figures: { cpu: 'µs of CPU per message there and back', rate: 'messages/s' },
     goals: [cpu('nginx', 1.2)],
+    floors: ['floor-relay'],
     measure: webSocketEcho(100),
   },
   latency: {
@@ -147,6 +156,7 @@ export const rows: Record<string, Row> = {
     protocol: 'h1',
     figures: perConnection,
     goals: handshakeGoals,
+    floors: ['floor-answer', 'floor-relay'],
     measure: handshakeCost({}),
   },
   'handshake-resumed': {
@@ -154,6 +164,7 @@ export const rows: Record<string, Row> = {
     protocol: 'h1',
     figures: perConnection,
     goals: handshakeGoals,
+    floors: ['floor-answer', 'floor-relay'],
     measure: handshakeCost({ resumed: true }),
   },
   'handshake-rsa': {
@@ -161,6 +172,7 @@ export const rows: Record<string, Row> = {
     protocol: 'h1',
     figures: perConnection,
     goals: handshakeGoals,
+    floors: ['floor-answer', 'floor-relay'],
     measure: handshakeCost({ keyType: 'rsa' }),
   },
   'virtual-hosts': {

@@ -59,7 +59,7 @@ function names(list: string | undefined, known: object, what: string): string[] 
 
 const chosenRows = names(values.only, rows, 'row') ?? Object.keys(rows);
 const asked = names(values.peers, peers, 'peer') ?? Object.keys(peers).filter((name) => !floors.includes(name));
-const chosenPeers = [...asked, ...(values.floor ? floors : [])].filter((name) => peerVersion(name) !== undefined);
+const installed = (name: string): boolean => peerVersion(name) !== undefined;
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-bench-'));
@@ -83,7 +83,8 @@ process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   for (const name of chosenRows) {
     const row = rows[name]!;
     say(name);
-    const taking = chosenPeers.filter((peer) => peers[peer]!.speaks.includes(row.protocol));
+    const speaking = asked.filter((peer) => peers[peer]!.speaks.includes(row.protocol));
+    const taking = [...speaking, ...(values.floor ? (row.floors ?? []) : [])].filter(installed);
     results[name] = { ...circumstances(taking), ...(await row.measure(bench, taking)) };
     print(row, results[name]);
   }
