@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http';
 import type { AnswerHead } from '../proxy/engine.ts';
-import { FieldList, responseFields, TOKEN, tokensOf, valuesOf, type Field } from '../proxy/headers.ts';
+import { contentLength, FieldList, isPersistent, responseFields, TOKEN, tokensOf, valuesOf, type Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 
 const UNSENDABLE = /[^\t\x20-\x7e\x80-\xff]/;
@@ -42,9 +42,6 @@ export function parseResponseHead(
   const delimiter = delimiterOf(version, fields);
   // RFC 9110, 8.6 and RFC 9112, 6.1 forbid it: who announces content with a 204 may send it.
   const isContradiction = status === 204 && delimiter !== 'end' && delimiter !== 0;
-  const options = tokensOf(fields, 'connection');
-  // RFC 9112, 9.3.
-  const persistent = !options.includes('close') && (version === '1.1' || options.includes('keep-alive'));
   return {
     status,
     reason: UNSENDABLE.test(reason) ? (STATUS_CODES[status] ?? '') : reason,
@@ -52,7 +49,7 @@ export function parseResponseHead(
     fields: new FieldList(responseFields(status === 101 ? 204 : status, fields)),
     delimiter: bodyless ? 'none' : delimiter,
     framing: bodyless ? 'none' : delimiter === 'end' ? 'chunked' : delimiter,
-    persistent: persistent && (bodyless ? !isContradiction : delimiter !== 'end'),
+    persistent: isPersistent(version, tokensOf(fields, 'connection')) && (bodyless ? !isContradiction : delimiter !== 'end'),
     idle: keepAlive(fields),
     upgrade: valuesOf(fields, 'upgrade')[0]?.toLowerCase(),
   };
@@ -61,10 +58,11 @@ export function parseResponseHead(
 function delimiterOf(version: '1.0' | '1.1', fields: readonly Field[]): 'chunked' | 'end' | number {
   const lengths = valuesOf(fields, 'content-length');
   const codings = valuesOf(fields, 'transfer-encoding');
-  const [length] = lengths;
-  if (lengths.length > 1 || (length !== undefined && !(/^\d{1,16}$/.test(length) && Number.isSafeInteger(Number(length))))) throw bad('Content-Length');
-  if (codings.length === 0) return length === undefined ? 'end' : Number(length);
-  if (length !== undefined) throw bad('Content-Length beside Transfer-Encoding');
+  const [value] = lengths;
+  const length = value === undefined ? 'end' : contentLength(value);
+  if (lengths.length > 1 || length === undefined) throw bad('Content-Length');
+  if (codings.length === 0) return length;
+  if (length !== 'end') throw bad('Content-Length beside Transfer-Encoding');
   if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked') throw bad('Transfer-Encoding is not exactly chunked');
   if (version === '1.0') throw bad('Transfer-Encoding on HTTP/1.0');
   return 'chunked';

@@ -115,6 +115,17 @@ export function tokensOf(fields: readonly Field[], key: string): readonly string
     .filter((token) => token !== '');
 }
 
+/** Whether the sender of a message would go on with its connection (RFC 9112, 9.3); `options` are the tokens of Connection. */
+export function isPersistent(version: '1.0' | '1.1' | '2', options: readonly string[]): boolean {
+  return !options.includes('close') && (version !== '1.0' || options.includes('keep-alive'));
+}
+
+/** The value of a Content-Length, in bytes; undefined when it is none (RFC 9110, 8.6) or too large to count. */
+export function contentLength(value: string): number | undefined {
+  const length = /^\d{1,16}$/.test(value) ? Number(value) : NaN;
+  return Number.isSafeInteger(length) ? length : undefined;
+}
+
 export function acceptsTrailers(fields: readonly Field[]): boolean {
   return tokensOf(fields, 'te').includes('trailers');
 }

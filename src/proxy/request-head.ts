@@ -1,5 +1,5 @@
 import { ProxyError } from './proxy-error.ts';
-import { tokensOf, valuesOf, type Field, type FieldList } from './headers.ts';
+import { contentLength, isPersistent, tokensOf, valuesOf, type Field, type FieldList } from './headers.ts';
 
 /** How the body is delimited: not at all, in chunks, or by its length in bytes. */
 export type Framing = 'none' | 'chunked' | number;
@@ -64,8 +64,7 @@ export function readFields(version: Version, fields: readonly Field[]): FieldFac
     hostField: hostField(version, fields),
     framing,
     expectContinue: parseExpect(version, fields) && framing !== 'none',
-    // RFC 9112, 9.3.
-    persistent: !options.includes('close') && (version !== '1.0' || options.includes('keep-alive')),
+    persistent: isPersistent(version, options),
     wantsWebSocket: version === '1.1' && framing === 'none' && options.includes('upgrade') && tokensOf(fields, 'upgrade').join() === 'websocket',
   };
 }
@@ -138,10 +137,9 @@ function parseFraming(version: Version, fields: readonly Field[]): Framing {
     return 'chunked';
   }
   if (length === undefined) return 'none';
-  if (lengths.length > 1 || !/^\d{1,16}$/.test(length) || !Number.isSafeInteger(Number(length))) {
-    throw new ProxyError('bad_framing', `Content-Length ${JSON.stringify(lengths.join(', '))}`);
-  }
-  return Number(length);
+  const bytes = contentLength(length);
+  if (lengths.length > 1 || bytes === undefined) throw new ProxyError('bad_framing', `Content-Length ${JSON.stringify(lengths.join(', '))}`);
+  return bytes;
 }
 
 /** RFC 9110, 10.1.1: ignored on HTTP/1.0; whatever is not 100-continue cannot be promised. */
