@@ -1,13 +1,17 @@
 // Installs what package-lock.json names, when it is not installed yet. Plain JavaScript that Node 18 can run: the
 // Node that Staplegate itself needs is one of the things it installs.
 import { spawnSync } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const modified = (path) => (existsSync(root + path) ? statSync(root + path).mtimeMs : 0);
+const packagesOf = (lock) => (existsSync(root + lock) ? JSON.parse(readFileSync(root + lock, 'utf8')).packages : {});
 
-if (modified('node_modules/.package-lock.json') < modified('package-lock.json')) {
+// Versions, not times: a checkout and a copy change times, and then nothing has to be installed.
+const installed = packagesOf('node_modules/.package-lock.json');
+const isMissing = ([path, { version, optional }]) => path !== '' && installed[path]?.version !== version && !(optional && !installed[path]);
+
+if (Object.entries(packagesOf('package-lock.json')).some(isMissing)) {
   console.error('Installing the packages named in package-lock.json …');
   const npm = process.env.npm_execpath;
   const [command, ...first] = npm ? [process.execPath, npm] : ['npm'];
