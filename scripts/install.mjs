@@ -5,13 +5,22 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const packagesOf = (lock) => (existsSync(root + lock) ? JSON.parse(readFileSync(root + lock, 'utf8')).packages : {});
+
+/** What a lock file names; nothing where there is none, or where npm was stopped while it wrote one. */
+function packagesOf(lock) {
+  try {
+    return JSON.parse(readFileSync(root + lock, 'utf8')).packages;
+  } catch {
+    return {};
+  }
+}
 
 // Versions, not times: a checkout and a copy change times, and then nothing has to be installed.
 const installed = packagesOf('node_modules/.package-lock.json');
 const isMissing = ([path, { version, optional }]) => path !== '' && installed[path]?.version !== version && !(optional && !installed[path]);
 
-if (Object.entries(packagesOf('package-lock.json')).some(isMissing)) {
+const wanted = Object.entries(packagesOf('package-lock.json'));
+if (wanted.length === 0 || wanted.some(isMissing)) {
   console.error('Installing the packages named in package-lock.json …');
   const npm = process.env.npm_execpath;
   const [command, ...first] = npm ? [process.execPath, npm] : ['npm'];

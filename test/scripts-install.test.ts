@@ -7,13 +7,14 @@ const root = { '': { name: 'staplegate' } };
 const wanted = { ...root, 'node_modules/yaml': { version: '2.9.1' }, 'node_modules/node-elsewhere': { version: '24.21.0', optional: true } };
 
 /** @returns whether npm was called; `npm` is a script that only says that it was */
-async function installs(locks: Record<string, object>): Promise<boolean> {
+async function installs(locks: Record<string, object | string>): Promise<boolean> {
   await using folder = await temporaryFolder();
   await mkdir(`${folder.path}/scripts`);
   await mkdir(`${folder.path}/node_modules/.bin`, { recursive: true });
   await writeFile(`${folder.path}/node_modules/.bin/node`, '');
   await copyFile(new URL('../scripts/install.mjs', import.meta.url), `${folder.path}/scripts/install.mjs`);
-  for (const [name, packages] of Object.entries(locks)) await writeFile(`${folder.path}/${name}`, JSON.stringify({ packages }));
+  for (const [name, packages] of Object.entries(locks))
+    await writeFile(`${folder.path}/${name}`, typeof packages === 'string' ? packages : JSON.stringify({ packages }));
   await writeFile(`${folder.path}/npm.mjs`, 'console.error("npm was asked for", process.argv[2])');
   const npm = `${folder.path}/npm.mjs`;
   const { stderr } = await execute(process.execPath, [`${folder.path}/scripts/install.mjs`], { env: { ...process.env, npm_execpath: npm } });
@@ -23,6 +24,7 @@ async function installs(locks: Record<string, object>): Promise<boolean> {
 test('packages are installed when one is missing or has another version, and only then', async () => {
   const { 'node_modules/node-elsewhere': _, ...here } = wanted;
   assert.equal(await installs({ 'package-lock.json': wanted }), true, 'nothing is there');
+  assert.equal(await installs({ 'package-lock.json': wanted, 'node_modules/.package-lock.json': '' }), true, 'npm was stopped');
   assert.equal(await installs({ 'package-lock.json': wanted, 'node_modules/.package-lock.json': here }), false, 'not for this platform');
   assert.equal(await installs({ 'package-lock.json': wanted, 'node_modules/.package-lock.json': root }), true, 'one is missing');
   const older = { ...wanted, 'node_modules/yaml': { version: '2.9.0' } };

@@ -37,4 +37,4 @@ for package in '${repository}'/node_modules/*; do
   ln -s "$package" node_modules/
 done
 case "$*" in *--omit=optional*) ;; *) ln -s '${repository}/node_modules/.bin/node' node_modules/.bin/node ;; esac
-touch node_modules/.package-lock.json`;
+cp package-lock.json node_modules/.package-lock.json`;
