@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
-import { RawBackend, answering, closedPort, messages } from './support/backend.ts';
+import { once } from 'node:events';
+import type { RequestListener } from 'node:http';
+import * as https from 'node:https';
+import * as net from 'node:net';
+import test from 'node:test';
+import { Authority } from '../src/demo/authority.ts';
+import { failedWrite, isEndOfReset, readsOnAfterFailedWrite } from '../src/engine/early-answer.ts';
+import { RawBackend, answering, closedPort, httpBackend, messages } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { both, startFront } from './support/front.ts';
+import { startPython } from './support/python.ts';
 
 /** Answers that come before the end of their request (RFC 9110, 10.1.1; RFC 9112, 9.3). */
 
@@ -101,4 +109,98 @@ both('what follows a refused 100-continue is never a request', async (t, engine)
   client.send(get('/api/smuggled'));
   await client.toEnd();
   assert.equal(messages(backend.text).length, 0);
+});
+
+for (const end of ['reset', 'end and reset'] as const) {
+  test(`what was said before a connection ends by ${end} is read after a write has failed`, { timeout: 10_000 }, async (t) => {
+    const server = net.createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1');
+    t.after(() => server.close());
+    await once(server, 'listening');
+    const socket = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1').pause();
+    readsOnAfterFailedWrite(socket);
+    const [[peer]] = (await Promise.all([once(server, 'connection'), once(socket, 'connect')])) as [[net.Socket], unknown];
+    await new Promise((resolve) => peer.write('early', resolve));
+    if (end === 'reset') peer.resetAndDestroy();
+    else peer.end(() => peer.destroy());
+    await once(peer, 'close');
+    while (!failedWrite(socket)) {
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      socket.write('more', (error) => (error ? reject(error) : resolve()));
+      await promise;
+    }
+    let text = '';
+    socket.on('data', (bytes) => (text += bytes.toString()));
+    socket.resume();
+    await once(socket, 'end');
+    assert.equal(text, 'early');
+    assert.equal(isEndOfReset(socket), end === 'reset', 'whether the end was the peer’s own');
+  });
+}
+
+const certificate = await (await Authority.root('Backends')).issue({ names: ['127.0.0.1'] });
+
+for (const where of ['an http', 'an https'] as const) {
+  both(`what ${where} backend answers before it closes on unread bytes reaches the client`, async (t, engine) => {
+    const listener: RequestListener = (req, res) => {
+      if (req.method === 'GET') return void res.end('ok');
+      res.writeHead(413, { 'Content-Length': 2 }).end('no', () => req.socket.destroy());
+    };
+    const plain = await httpBackend(t, listener);
+    let { url } = plain;
+    if (where === 'an https') {
+      const server = https.createServer({ cert: certificate.chainPem, key: certificate.keyPem }, listener).listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      t.after(() => server.close());
+      url = `https://127.0.0.1:${(server.address() as net.AddressInfo).port}`;
+    }
+    const front = await startFront(
+      t,
+      configOf({ engine, routes: [{ path: '/', backends: [url], ...(url !== plain.url && { backend_tls: { verify: false } }) }] }),
+    );
+    const body = 'x'.repeat(1_000_000);
+    for (let n = 0; n < 20; n += 1) {
+      // On a connection that is kept, too, where no answer would mean to ask again.
+      assert.equal((await front.ask(get('/'))).body, 'ok');
+      const client = await front.connect();
+      client.send(post('/', `Content-Length: ${body.length}\r\n`) + body);
+      const { status, body: said } = await client.answer();
+      assert.deepEqual([status, said], [413, 'no']);
+      client.socket.destroy();
+    }
+  });
+}
+
+both('an application in Python that refuses an upload and closes is understood', async (t, engine) => {
+  await using server = await startPython(`
+import http.server
+class Refusing(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_error(401)
+    def log_message(self, *args): pass
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Refusing)
+print(server.server_address[1])
+server.serve_forever()`);
+  const front = await startFront(t, configOf({ engine, backends: [server.url] }));
+  const body = 'x'.repeat(1_000_000);
+  for (let n = 0; n < 10; n += 1) {
+    const client = await front.connect();
+    client.send(post('/', `Content-Length: ${body.length}\r\n`) + body);
+    const { status, body: page } = await client.answer();
+    assert.equal(status, 401);
+    assert.match(page, /<\/html>\s*$/);
+    client.socket.destroy();
+  }
+});
+
+both('an answer without a length that ends by a reset is not taken for a whole one', async (t, engine) => {
+  const backend = await new RawBackend(({ socket }) => {
+    socket.pause();
+    socket.write('HTTP/1.1 403 Forbidden\r\n\r\npart', () => socket.resetAndDestroy());
+  }).listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const body = 'x'.repeat(1_000_000);
+  for (let n = 0; n < 10; n += 1) {
+    const text = await front.all(post('/', `Content-Length: ${body.length}\r\n`) + body);
+    assert.doesNotMatch(text, /\r\n0\r\n\r\n$/);
+  }
 });

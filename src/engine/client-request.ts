@@ -7,6 +7,7 @@ import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.t
 import { fieldsFromRaw } from '../proxy/headers.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
 import { handshakeFailure } from './backend-tls.ts';
+import { failedWrite, isEndOfReset, readsOnAfterFailedWrite } from './early-answer.ts';
 import { isSendable, parseResponseHead, type ResponseHead } from './response-head.ts';
 import { joinTunnel } from './tunnel.ts';
 
@@ -38,6 +39,7 @@ export class ClientRequestStream implements BackendStream {
     on('socket', (socket: Socket) => {
       this.#bytesBefore = socket.bytesRead;
       if (outgoing.reusedSocket) return this.#connect();
+      if (!request.upgrade) readsOnAfterFailedWrite(socket);
       const onSocket = contained(socket, this.#fault);
       onSocket('connect', () => (this.#isAccepted = true));
       onSocket(socket instanceof TLSSocket ? 'secureConnect' : 'connect', () => this.#connect());
@@ -107,9 +109,11 @@ export class ClientRequestStream implements BackendStream {
     const recipient = this.#recipient;
     const on = contained(response, this.#fault);
     on('error', (error: NodeJS.ErrnoException) => this.#breakOff(error));
+    let delimiter: ResponseHead['delimiter'];
     try {
       const head = this.#head(response);
       if (!head.persistent) this.#outgoing.shouldKeepAlive = false;
+      delimiter = head.delimiter;
       recipient?.answered(head);
     } catch (error) {
       return this.#reject(error);
@@ -119,9 +123,11 @@ export class ClientRequestStream implements BackendStream {
       this.#recipient?.flush();
     });
     on('end', () => {
+      const { socket } = response;
+      if (delimiter === 'end' && isEndOfReset(socket)) return this.#breakOff(failedWrite(socket)!);
       const ending = this.#recipient;
       this.#recipient = undefined;
-      if (!this.#outgoing.writableEnded) this.#outgoing.destroy();
+      if (!this.#outgoing.writableEnded || failedWrite(socket)) this.#outgoing.destroy();
       // Node keeps the connection from the next tick on; whoever has waited for this one to end shall find it.
       if (ending) process.nextTick(() => tellLast(ending, () => ending.ended(fieldsFromRaw(response.rawTrailers).filter(isSendable))));
     });

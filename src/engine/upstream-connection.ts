@@ -6,6 +6,7 @@ import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.t
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
 import { type BackendTls, handshakeFailure } from './backend-tls.ts';
 import { BodyReader } from './body-reader.ts';
+import { failedWrite, isEndOfReset, readsOnAfterFailedWrite } from './early-answer.ts';
 import { findResponseHeadEnd, scanResponseHead } from './head.ts';
 import { MessageWriter } from './message-writer.ts';
 import { ReadBuffer } from './read-buffer.ts';
@@ -80,6 +81,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     const isStream = mayTunnel || (tls !== undefined && prelude !== undefined);
     const socket = open(backend, { tls, prelude }, isStream ? {} : { onread });
     this.#socket = socket;
+    if (!mayTunnel) readsOnAfterFailedWrite(socket);
     this.#writer = new MessageWriter(socket);
     const on = contained(socket, (error) => this.fault(error));
     if (isStream) on('data', (bytes: Buffer) => this.#read(bytes));
@@ -93,7 +95,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     });
     on('end', () => this.#peerEnded());
     on('drain', () => {
-      if (!this.#isSent) this.#recipient?.drained();
+      if (!this.#isSent && !failedWrite(socket)) this.#recipient?.drained();
     });
     on('error', (error: NodeJS.ErrnoException) => this.#fail(error));
     on('close', () => {
@@ -132,7 +134,7 @@ export class UpstreamConnection implements BackendStream, Timed {
   // The request.
 
   write(piece: Buffer): boolean {
-    return this.#writer.write(piece);
+    return !failedWrite(this.#socket) && this.#writer.write(piece);
   }
 
   flush(): void {
@@ -251,7 +253,15 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#recipient = undefined;
     this.#body = undefined;
     // Bytes behind an answer would be taken for the next one (CVE-2026-48931 and others are such queues).
-    if (this.#persistent && this.#isSent && this.#input.length === 0 && this.#socket.writableLength === 0 && this.#idle > 0 && !this.#socket.destroyed) {
+    if (
+      this.#persistent &&
+      this.#isSent &&
+      this.#input.length === 0 &&
+      this.#socket.writableLength === 0 &&
+      this.#idle > 0 &&
+      !this.#socket.destroyed &&
+      !failedWrite(this.#socket)
+    ) {
       this.resume();
       this.deadline = performance.now() + this.#idle;
       this.#owner.released(this);
@@ -276,11 +286,11 @@ export class UpstreamConnection implements BackendStream, Timed {
     if (this.#isTunnel) return;
     const recipient = this.#recipient;
     const body = this.#body;
-    if (recipient && body?.endsWithConnection) {
+    if (recipient && body?.endsWithConnection && !isEndOfReset(this.#socket)) {
       this.#persistent = false;
       this.#complete(recipient, body);
     } else {
-      this.#fail(CLOSED);
+      this.#fail(failedWrite(this.#socket) ?? CLOSED);
       this.abort();
     }
   }
