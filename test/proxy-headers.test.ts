@@ -52,6 +52,12 @@ test('Connection takes away what it lists, but never the framing or Host', () =>
   assert.deepEqual(names(responseFields(200, fields)), ['Content-Length', 'Host']);
 });
 
+test('Connection takes nothing away of what proxies say about the client', () => {
+  const said = ['Forwarded', 'X-Forwarded-For', 'X-Forwarded-Proto', 'X-Forwarded-Host', 'X-Forwarded-Port', 'X-Real-IP'];
+  const fields = [['Connection', said.join()] as const, ...said.map((name): Pair => [name, '1'])];
+  assert.deepEqual(names(requestFields(fields, false)), said);
+});
+
 test('only blanks and tabs are trimmed from the names in a list', () => {
   const fields: Pair[] = [
     ['Connection', 'a\t,\xa0b'],
@@ -129,7 +135,7 @@ test("a stranger's claims about the client are removed in every spelling", () =>
   const claims = `X-Forwarded-For x_forwarded_for X-Forwarded_Host X-Forwarded-Anything Forwarded X-Real-IP X_Real_IP
     X-Forwarded x_forwarded X-Forwarded-Client-Cert X-Forwarded-Tls-Client-Cert Client-Cert Client_Cert_Chain X-SSL-Client-Verify X_SSL_Client_S_DN
     SSL-Client-Cert SSL_CLIENT_S_DN X-Client-Cert X_Client_Cert X-Client-Cert-Hash X-Client-Verify X-SSL-Cert X-ARR-ClientCert
-    x_arr_clientcert X-Amzn-Mtls-Clientcert-Subject`.split(/\s+/);
+    x_arr_clientcert X-Amzn-Mtls-Clientcert-Subject X.Forwarded.For X!Forwarded~For x-forwarded+proto X|Real^IP Client.Cert SSL-Client%S`.split(/\s+/);
   const fields = claims.map((name): Pair => [name, '127.0.0.1']);
   assert.deepEqual(forwardedFields([...fields, ['A', '1']], origin, false), [['A', '1'], ...ours]);
 });
@@ -145,6 +151,7 @@ test("a trusted proxy's fields stay, and it is appended to the chain", () => {
     ['X-Forwarded-Proto', 'http'],
     ['X-Real-IP', '198.51.100.1'],
     ['X_Forwarded_Host', 'evil'],
+    ['X.Forwarded.For', 'evil'],
   ];
   assert.deepEqual(forwardedFields(theirs, origin, true), [
     ['X-Forwarded-Proto', 'http'],
@@ -157,7 +164,10 @@ test("a trusted proxy's fields stay, and it is appended to the chain", () => {
 
 test('what is told about a client certificate stands in the configured fields, and comes from nobody else', () => {
   const forward = { 'X-User-DN': 'subject', SSL_CLIENT_VERIFY: 'verify', 'Client-Cert-Chain': 'chain', 'X-Serial': 'serial' };
-  const theirs = ['X-User-DN', 'x_user_dn', 'SSL_CLIENT_VERIFY', 'ssl-client-verify', 'Client-Cert-Chain', 'X-SERIAL'].map((name): Pair => [name, 'CN=admin']);
+  const theirs = ['X-User-DN', 'x_user_dn', 'x.user!dn', 'SSL_CLIENT_VERIFY', 'ssl-client-verify', 'Client-Cert-Chain', 'X-SERIAL'].map((name): Pair => [
+    name,
+    'CN=admin',
+  ]);
   const fields = (trusted: boolean, values: Vouching['clientCertificate']) =>
     pairsOf(forwardedOf(listOf([...theirs, ['X-Real-IP', '198.51.100.1']]), origin, vouching(trusted, values, forward)));
 
@@ -168,7 +178,7 @@ test('what is told about a client certificate stands in the configured fields, a
   assert.deepEqual(fields(false, { verify: 'NONE' }), [...ours, ['SSL_CLIENT_VERIFY', 'NONE']]);
   assert.deepEqual(fields(false, undefined), ours, 'a connection that was not asked for a certificate');
   // Where we do not ask, the proxy in front may have done.
-  const kept = theirs.filter(([name]) => !name.includes('_'));
+  const kept = theirs.filter(([name]) => !/[_.]/.test(name));
   assert.deepEqual(fields(true, undefined), [...kept, ['X-Real-IP', '198.51.100.1'], ...ours]);
 });
 

@@ -71,15 +71,30 @@ test('a bad chunk ends the connection and the backend never gets a last chunk', 
 });
 
 test('a Host of another virtual host gets 421, and the connection stays usable', limit, async (t) => {
-  const backend = await answering().listen(t);
-  const virtual_hosts = ['a.test', 'b.test'].map((server_name) => ({ server_name, certificates, backends: [backend.url] }));
+  const [open, closed] = [await answering('open').listen(t), await answering('closed').listen(t)];
+  const client_auth = { mode: 'require', ca: 'clients.pem' };
+  const virtual_hosts = [
+    { server_name: 'a.test', default: true, certificates, backends: [open.url] },
+    { server_name: 'b.test', aliases: ['*.b.test'], certificates, backends: [closed.url], tls: { client_auth } },
+  ];
   const front = await startFront(t, configOf({}, { virtual_hosts }));
   const client = await front.connect();
-  client.send('GET / HTTP/1.1\r\nHost: b.test\r\n\r\n');
-  assert.equal((await client.answer()).status, 421);
+  // Whoever did not show a certificate gets nowhere near the applications of those who did, however the name is written.
+  for (const host of ['b.test', 'B.Test.', 'b.test:443', 'x.b.test']) {
+    for (const [target, field] of [
+      ['/', host],
+      [`https://${host}/`, host],
+    ] as const) {
+      client.send(`GET ${target} HTTP/1.1\r\nHost: ${field}\r\n\r\n`);
+      assert.equal((await client.answer()).status, 421, `${target} ${field}`);
+    }
+  }
   client.send(get());
-  assert.equal((await client.answer()).status, 200);
-  assert.equal(backend.connections.length, 1);
+  assert.equal((await client.answer()).body, 'open');
+  assert.deepEqual([open.connections.length, closed.connections.length], [1, 0]);
+  const other = await startFront(t, configOf({}, { virtual_hosts }), { virtualHost: 'b.test' });
+  for (const host of ['a.test', 'unknown.test']) assert.equal((await other.ask(`GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`)).status, 421, host);
+  assert.equal((await other.ask('GET / HTTP/1.1\r\nHost: b.test\r\n\r\n')).body, 'closed');
 });
 
 test('requests of one connection are forwarded one after the other, even when pipelined', limit, async (t) => {
@@ -297,6 +312,10 @@ test('trusted peers only are believed about the client', limit, async (t) => {
   const trusted = await startFront(t, config, { clientAddress: '192.0.2.7' });
   await trusted.ask(get('/', 'X-Forwarded-For: 198.51.100.1\r\n'));
   assert.match(backend.text, /^X-Forwarded-For: 198.51.100.1, 192.0.2.7\r$/m);
+  // HAProxy passes on what its client says in Connection.
+  await trusted.ask(get('/', 'Connection: X-Forwarded-For, X-Forwarded-Host\r\nX-Forwarded-For: 198.51.100.2\r\nX-Forwarded-Host: front.test\r\n'));
+  assert.match(backend.text, /^X-Forwarded-For: 198.51.100.2, 192.0.2.7\r$/m);
+  assert.match(backend.text, /^X-Forwarded-Host: front.test\r$/m);
   const stranger = await startFront(t, config, { clientAddress: '203.0.113.9' });
   await stranger.ask(get('/', 'X-Forwarded-For: 198.51.100.1\r\n'));
   assert.match(backend.text, /^X-Forwarded-For: 203.0.113.9\r$/m);

@@ -18,9 +18,12 @@ export interface Origin {
 const VOUCHING =
   /^(?:forwarded|x-forwarded|x-real-ip|client-cert|client-cert-chain|x-client-cert|x-client-verify|x-ssl-cert|x-arr-clientcert|(?:x-forwarded-|x-ssl-client-|ssl-client-|x-client-cert-|x-amzn-mtls-).*)$/;
 
-/** CGI and WSGI make no difference between `-` and `_`, so neither spelling may pass. */
+/**
+ * CGI and WSGI make `_` of `-`; lighttpd, and Apache before 2.4 (its env.html#fixheader), of every other sign, too. What
+ * an application could not tell from a name is that name.
+ */
 function hyphened(key: string): string {
-  return key.includes('_') ? key.replaceAll('_', '-') : key;
+  return /[^a-z0-9-]/.test(key) ? key.replaceAll(/[^a-z0-9]/g, '-') : key;
 }
 
 function hyphenedNames({ tls }: VirtualHost): string[] {
@@ -64,12 +67,12 @@ export interface Vouching {
 /**
  * Adds X-Forwarded-For, -Proto, -Host and -Port, and what is told about a client certificate. A stranger's own are removed
  * first; a trusted proxy's are kept, but those about a certificate where we ask for one ourselves, and the trusted proxy
- * itself is appended to its X-Forwarded-For. The `_` spellings are nobody's.
+ * itself is appended to its X-Forwarded-For. Other spellings than with `-` are nobody's.
  */
 export function forwardedFields(fields: readonly Field[], origin: Origin, { trusted, vouches, virtualHost, clientCertificate }: Vouching): Field[] {
   const chain = trusted ? valuesOf(fields, 'x-forwarded-for') : [];
   const ours = new Set(clientCertificate === undefined ? [] : hyphenedNames(virtualHost));
-  const kept = fields.filter(({ key }) => !vouches(key) || (trusted && !key.includes('_') && key !== 'x-forwarded-for' && !ours.has(key)));
+  const kept = fields.filter(({ key }) => !vouches(key) || (trusted && key === hyphened(key) && key !== 'x-forwarded-for' && !ours.has(key)));
   const theirs = trusted ? new Set(kept.map(({ key }) => key)) : undefined;
   kept.push(field('X-Forwarded-For', [...chain, origin.clientAddress].join(', ')));
   if (!theirs?.has('x-forwarded-proto')) kept.push(field('X-Forwarded-Proto', origin.protocol));

@@ -55,9 +55,12 @@ const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te'
 
 /**
  * What `Connection` may never take away: a client that lists Content-Length there makes a forwarder send an unframed
- * body, which the backend reads as the next request.
+ * body, which the backend reads as the next request; one that lists X-Forwarded-For hides from the backend what trusted
+ * proxies have said of it (CVE-2022-31813), where these, as HAProxy does, pass its `Connection` on.
  */
-const NEVER_LISTED = new Set(['host', 'content-length', 'transfer-encoding']);
+const NEVER_LISTED = new Set(
+  'host content-length transfer-encoding forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip'.split(' '),
+);
 
 /** RFC 9110, 6.5.1: framing, routing, authentication and the like mean nothing, or harm, behind the content. */
 const NEVER_TRAILERS = new Set([
