@@ -96,6 +96,7 @@ test('where the path decides, ambiguous paths are refused; elsewhere they pass',
     '/a/.%2e/x',
     '/..;/api/',
     '/a/..',
+    '/a%00/x',
   ];
   for (const path of ambiguous) {
     assert.throws(() => routed(byPath, path), code('ambiguous_path'), path);

@@ -11,7 +11,7 @@ export const proxyErrors = {
   bad_host: [400, 'Host is missing, repeated, malformed, or differs from the request target.'],
   bad_target: [400, 'The request target is neither a path nor a URL.'],
   bad_framing: [400, 'Content-Length and Transfer-Encoding are malformed or contradict each other: two readers could disagree where the request ends.'],
-  ambiguous_path: [400, 'Where routes are chosen by path: the path has dot segments, empty segments, backslashes or their encoded forms.'],
+  ambiguous_path: [400, 'Where routes are chosen by path: the path has dot segments, empty segments, backslashes, their encoded forms, or `%00`.'],
   unknown_host: [404, 'No virtual host has the name, and none is the default.'],
   no_route: [404, 'No route of the virtual host covers the path.'],
   no_challenge: [404, 'The path of an ACME challenge does not end in a token, or acme_challenge_dir has no file for it.'],

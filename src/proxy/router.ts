@@ -62,8 +62,8 @@ export class Router {
   }
 }
 
-/** `//`, `\`, encoded slashes and dot segments (`..;x` is one for Tomcat): applications disagree about what they name. */
-const AMBIGUOUS = /\/\/|\\|%2f|%5c|\/(?:\.|%2e){1,2}(?:[/;]|$)/i;
+/** `//`, `\`, encoded slashes, dot segments (`..;x` is one for Tomcat) and NUL, which ends a path in C: applications disagree about what they name. */
+const AMBIGUOUS = /\/\/|\\|%2f|%5c|%00|\/(?:\.|%2e){1,2}(?:[/;]|$)/i;
 
 function covers(prefix: string, path: string): boolean {
   return path.startsWith(prefix) && (prefix.endsWith('/') || path.length === prefix.length || path[prefix.length] === '/');
