@@ -25,7 +25,7 @@ both('every method with every framing arrives as exactly one request with its bo
     ['Transfer-Encoding: chunked\r\n', '2;ext=1\r\nhe\r\n3\r\nllo\r\n0\r\nX-Trailer: 1\r\n\r\n', 'hello'],
   ] as const;
   const expected: [startLine: string, framing: string[], body: string][] = [];
-  for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'PROPFIND', 'MKCOL', 'QUERY']) {
+  for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'PROPFIND', 'MKCOL', 'QUERY', 'FROB', 'get']) {
     for (const [framing, bytes, body] of bodies) {
       client.send(`${method} /${method} HTTP/1.1\r\nHost: a.test\r\n${framing}\r\n${bytes}`);
       assert.equal((await client.answer(method === 'HEAD')).status, 200, `${method} ${framing}`);
@@ -118,7 +118,8 @@ both('answers keep their framing: HEAD, 204, 304, chunked, until close', async (
     '/head': 'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n',
     '/204': 'HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n',
     '/304': 'HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\nETag: "x"\r\n\r\n',
-    '/chunked': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n',
+    '/chunked':
+      'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nSet-Cookie: a\r\nX-Sum: 1\r\nX-Forwarded-For: a\r\nContent-Type: a\r\nX-Two: 2\r\n\r\n',
     '/close': 'HTTP/1.0 200 \r\n\r\nuntil close',
     '/odd': 'HTTP/1.1 299 Whatever You Like\r\nContent-Length: 1\r\n\r\n!',
   };
@@ -139,7 +140,7 @@ both('answers keep their framing: HEAD, 204, 304, chunked, until close', async (
   await client.until(() => client.text.endsWith('0\r\n\r\n'));
   assert.equal((await client.answer()).body, 'abc');
   client.send(get('/chunked', 'TE: trailers\r\nConnection: TE\r\n'));
-  await client.until(() => client.text.endsWith('0\r\nX-Sum: 1\r\n\r\n'));
+  await client.until(() => client.text.endsWith('0\r\nX-Sum: 1\r\nX-Two: 2\r\n\r\n'));
   assert.equal((await client.answer()).body, 'abc');
   assert.match(backend.text, /^Connection: keep-alive, TE\r\nTE: trailers\r$/m);
   client.send(get('/close'));
@@ -148,6 +149,23 @@ both('answers keep their framing: HEAD, 204, 304, chunked, until close', async (
   assert.equal(close.body, 'until close');
   client.send(get('/odd'));
   assert.match((await client.answer()).head, /^HTTP\/1.1 299 Whatever You Like/);
+});
+
+both('HTTP/1.0 gets an answer of unknown length up to the end of its connection, even where it wanted to keep it', async (t, engine) => {
+  const unknown = {
+    '/chunked': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n',
+    '/close': 'HTTP/1.1 200 OK\r\n\r\nabc',
+  };
+  const backend = await new RawBackend(({ socket, text }) => {
+    if (text.includes('/chunked ')) socket.write(unknown['/chunked']);
+    else socket.end(unknown['/close']);
+  }).listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  for (const path of Object.keys(unknown)) {
+    const text = await front.all(`GET ${path} HTTP/1.0\r\nHost: a.test\r\nTE: trailers, chunked\r\nConnection: keep-alive, TE\r\n\r\n`);
+    assert.match(text, /^HTTP\/1\.1 200 OK\r\n(?:.+\r\n)*Connection: close\r\n\r\nabc$/);
+    assert.doesNotMatch(text, /transfer-encoding/i);
+  }
 });
 
 both('the head of a slow answer is not held back', async (t, engine) => {

@@ -22,7 +22,7 @@ both('every method with every framing arrives as exactly one HTTP/1.1 request wi
     [[], '', ['Transfer-Encoding: chunked'], ''],
   ] as const;
   const expected: [startLine: string, framing: readonly string[], body: string][] = [];
-  for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'PROPFIND', 'MKCOL', 'QUERY']) {
+  for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'PROPFIND', 'MKCOL', 'QUERY', 'FROB', 'get']) {
     for (const [fields, body, framing, arrives] of bodies) {
       const { status, rstCode } = await client.ask([':method', method, ':path', `/${method}`, ...fields], body);
       assert.deepEqual([status, rstCode], [200, noError], `${method} ${JSON.stringify(fields)} ${body}`);

@@ -3,7 +3,8 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { HttpFront } from '../src/engine/http-front.ts';
-import { RawBackend, httpBackend } from './support/backend.ts';
+import { answering, RawBackend, httpBackend } from './support/backend.ts';
+import { LeapingClock } from './support/clock.ts';
 import { configOf } from './support/config.ts';
 import { both, startFront } from './support/front.ts';
 
@@ -95,4 +96,30 @@ both('a client that has drained a tunnel is not bound by the limits of an answer
   await front.logged('response_stalled');
   client.send('again');
   await client.until(() => client.text.endsWith('here'));
+});
+
+both('a head that comes byte by byte has no more time than one that stands still', async (t, engine) => {
+  const front = await startFront(t, configOf({ engine, backends: ['http://127.0.0.1:1'] }, { timeouts: { request_header: '200ms' } }));
+  const client = await front.connect();
+  client.send('GET / HTTP/1.1\r\nHost: a.test\r\nX: ');
+  const drip = setInterval(() => client.send('x'), 10);
+  t.after(() => clearInterval(drip));
+  assert.equal((await client.answer()).status, 408);
+  clearInterval(drip);
+});
+
+both('what is left of a request behind its answer, and a client that does not close, are waited for 5 s', async (t, engine) => {
+  const clock = new LeapingClock(t);
+  const backend = await answering().listen(t);
+  const front = await startFront(t, configOf({ engine, routes: [{ path: '/here', backends: [backend.url] }] }));
+  const [owing, staying] = [await front.connect(), await front.connect()];
+  owing.send('POST /nowhere HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc');
+  assert.equal((await owing.answer()).status, 404);
+  staying.send(get('/here', 'Connection: close\r\n'));
+  assert.equal((await staying.answer()).status, 200);
+  await clock.leap(front, 2_500);
+  assert.equal(front.front.open, 2);
+  await clock.leap(front, 2_500);
+  while (front.front.open > 0) await immediate();
+  assert.equal(await owing.toEnd(), '');
 });

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import test from 'node:test';
 import { RawBackend } from './support/backend.ts';
 import { configOf } from './support/config.ts';
-import { startFront } from './support/front.ts';
+import { both, startFront } from './support/front.ts';
 
 const limit = { timeout: 20_000 };
 const SIZE = 256 * 1024 * 1024;
@@ -75,7 +75,7 @@ for (const framing of ['length', 'chunked']) {
   });
 }
 
-test('a client that does not read stops the backend', limit, async (t) => {
+both('a client that does not read stops the backend', async (t, engine) => {
   let sent = 0;
   const backend = await new RawBackend(({ socket }) => {
     socket.write('HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n');
@@ -85,7 +85,7 @@ test('a client that does not read stops the backend', limit, async (t) => {
     socket.on('drain', feed);
     feed();
   }).listen(t);
-  const front = await startFront(t, configOf({ backends: [backend.url] }, { timeouts: { response_body: '300ms' } }));
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }, { timeouts: { response_body: '300ms' } }));
   const client = await front.connect();
   client.socket.pause();
   client.send('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n');

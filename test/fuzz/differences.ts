@@ -212,9 +212,9 @@ export const responseDifferences: Differences = {
   stricter: responseRules.map((rule) => ({ ...rule, code: 'backend_bad_response' })),
   wider: [
     {
-      name: 'length of an interim response',
-      reason: 'RFC 9110, 8.6: it has none; we drop the field unread',
-      applies: (message) => part(message, STATUS).startsWith('1') && values(message, 'content-length').length > 0,
+      name: 'framing of an interim response',
+      reason: 'RFC 9110, 8.6 and RFC 9112, 6.1: it has no content; we drop the fields unread',
+      applies: (message) => part(message, STATUS).startsWith('1') && [...values(message, 'content-length'), ...values(message, 'transfer-encoding')].length > 0,
     },
   ],
   followed: [
