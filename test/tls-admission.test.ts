@@ -235,3 +235,18 @@ test('a PROXY header that is missing or not trusted is counted', async (t) => {
     assert.deepEqual(counters.refused, { proxy_protocol: 1 });
   }
 });
+
+test('who resets a connection before it is accepted is believed nothing: what it sent is still there, its address is not', async (t) => {
+  const listen = [{ address: '127.0.0.1:0', proxy_protocol: true }];
+  const { port, counters, admission } = await front(t, { top: { listen, trusted_proxies: ['10.0.0.0/8'] } });
+  const limits = { connections: 1000, handshakes: 500, connectionsPerAddress: undefined };
+  admission.limits = { ...limits, connections: 0 }; // the kernel has it until it is reset
+  const client = dial(t, port);
+  await once(client, 'connect');
+  await new Promise((resolve) => client.write('PROXY TCP4 10.0.0.9 10.0.0.1 5000 443\r\nGET / HTTP/1.1\r\n\r\n', resolve));
+  client.resetAndDestroy();
+  await once(client, 'close');
+  admission.limits = limits;
+  await until(() => counters.accepted === 1 && counters.now.open === 0);
+  assert.deepEqual(counters.refused, { handshake_abandoned: 1 });
+});

@@ -27,6 +27,8 @@ export class Listener {
   readonly #admission: Admission;
   readonly #refused = new Set<string>();
   readonly #onConnection: (arrival: Arrival) => void;
+  /** Whether connections have no addresses because they come through a unix socket. */
+  #isUnix = false;
   /** Connections that have been accepted and have not arrived. */
   #arriving = 0;
   #accepted = 0;
@@ -54,6 +56,7 @@ export class Listener {
       const inUse = (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? ': another program has the port' : '';
       throw new Error(`cannot listen on ${this.listen.address.name}: ${(error as NodeJS.ErrnoException).code}${inUse}`, { cause: error });
     }
+    this.#isUnix = typeof (this.#server.address() ?? '') === 'string';
     this.#server.off('error', listening.reject);
     this.#server.on('error', (error) => this.#log.error(`${this.listen.address.name}: ${error.message}`, { code: 'accept_failed' }));
     this.#admission.add(this);
@@ -106,12 +109,18 @@ export class Listener {
     this.#accepted += 1;
     this.#arriving += 1;
     const arrival = this.#admission.enter(socket, this.#config().timeouts.handshake, this);
+    const { peer } = arrival;
+    // What a client has sent can still be read after it has reset the connection, but not who it was: without this it could
+    // have a PROXY header of its own believed, or pass for somebody behind a unix socket.
+    if (peer.address === '' && !this.#isUnix) {
+      arrival.drop('handshake_abandoned');
+      return;
+    }
     if (!this.listen.proxyProtocol) {
       this.#admit(arrival);
       return;
     }
-    const { peer } = arrival;
-    if (peer.address !== '' && !networkMatcher(this.#config().trustedProxies)(peer.address)) {
+    if (!this.#isUnix && !networkMatcher(this.#config().trustedProxies)(peer.address)) {
       this.#distrust(arrival, 'it is not in trusted_proxies');
       return;
     }
