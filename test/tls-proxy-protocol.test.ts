@@ -19,6 +19,8 @@ const good: [what: string, header: Buffer, value: object | undefined][] = [
   ['v2 TCP over IPv6', v2(0x21, 0x21, Buffer.from('20010db8000000000000000000000001'.padEnd(64, '0') + '000101bb', 'hex')), from('2001:db8::1', 1, '::', 443)],
   ['v2 with TLVs', v2(0x21, 0x11, Buffer.concat([ipv4.subarray(16), Buffer.of(4, 0, 1, 0)])), from('192.0.2.1', 56_324, '10.0.0.1', 443)],
   ['v2 LOCAL', v2(0x20, 0, Buffer.alloc(0)), undefined],
+  ['v2 LOCAL, of a family that nobody knows', v2(0x20, 0xff, Buffer.alloc(12)), undefined],
+  ['v2 UDP over IPv4', v2(0x21, 0x12, ipv4.subarray(16)), undefined],
   ['v2 unix', v2(0x21, 0x31, Buffer.alloc(216)), undefined],
 ];
 for (const [what, header, value] of good) {
@@ -38,6 +40,8 @@ const bad: [what: string, header: Buffer][] = [
   ['a line without end', Buffer.from(`PROXY TCP4 ${'1'.repeat(120)}`)],
   ['version 1 in the binary form', v2(0x11, 0x11, ipv4.subarray(16))],
   ['an unknown command', v2(0x22, 0x11, ipv4.subarray(16))],
+  ['an unknown address family', v2(0x21, 0x41, ipv4.subarray(16))],
+  ['an unknown transport', v2(0x21, 0x13, ipv4.subarray(16))],
   ['addresses cut short', v2(0x21, 0x11, Buffer.alloc(11))],
   ['a header of 60 KB', Buffer.concat([signature, Buffer.of(0x21, 0x11, 0xea, 0x60)])],
 ];

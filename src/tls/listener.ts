@@ -132,7 +132,7 @@ export class Listener {
       },
       (result) => {
         if ('error' in result) {
-          this.#distrust(arrival, result.error instanceof Error ? result.error.message : 'malformed');
+          this.#distrust(arrival, `${result.error instanceof Error ? result.error.message : 'malformed'} (listen[].proxy_protocol)`);
           return;
         }
         const { proxied } = result.value;

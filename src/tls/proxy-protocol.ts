@@ -66,7 +66,9 @@ function v2(bytes: Buffer): ProxyHeader | undefined {
   if (length > maxV2) throw new ProxyProtocolError(`a PROXY header of ${length} bytes`);
   const consumed = 16 + length;
   if (bytes.length < consumed) return undefined;
-  if ((versionCommand & 0x0f) === 0 || (familyTransport !== 0x11 && familyTransport !== 0x21)) return { value: undefined, consumed };
+  const isLocal = (versionCommand & 0x0f) === 0;
+  if (!isLocal && (familyTransport >> 4 > 3 || (familyTransport & 0x0f) > 2)) throw new ProxyProtocolError('an unknown address family or transport');
+  if (isLocal || (familyTransport !== 0x11 && familyTransport !== 0x21)) return { value: undefined, consumed };
   const octets = familyTransport === 0x11 ? 4 : 16;
   if (length < octets * 2 + 4) throw new ProxyProtocolError('a PROXY header too short for its addresses');
   const endpoint = (n: 0 | 1): Endpoint => {
