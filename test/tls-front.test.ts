@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import * as net from 'node:net';
+import { Duplex } from 'node:stream';
 import test, { before } from 'node:test';
 import * as tls from 'node:tls';
 import { Authority, type IssueOptions } from '../src/demo/authority.ts';
@@ -28,9 +29,11 @@ async function connect(
   const session = new Promise<Buffer>((resolve) => socket.once('session', resolve));
   let greeting = '';
   socket.setEncoding('utf8').on('data', (text: string) => (greeting += text));
+  const ended = once(socket, 'end'); // it may come with the end of the handshake
+  ended.catch(() => {});
   await once(socket, 'secureConnect');
   const subject = socket.getPeerX509Certificate()?.subjectAltName ?? '';
-  await once(socket, 'end');
+  await ended;
   return { greeting: greeting.trim(), socket, subject, session };
 }
 
@@ -148,6 +151,49 @@ test('client certificates are required, asked for, or neither, as each virtual h
   const { session } = await connect(port, { servername: 'none.test' });
   const resumed = await greeted('require.test', { session: await session });
   assert.equal(resumed, false);
+});
+
+/** A connection that says nothing after its ClientHello until it is released; `answered` when the server has said its part. */
+function stopped(port: number): { socket: Duplex; answered: Promise<unknown>; release: () => void } {
+  const raw = net.connect(port, '127.0.0.1');
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  let isFirst = true;
+  const socket = new Duplex({
+    read: () => {},
+    write: (bytes: Buffer, _, done) => {
+      void (isFirst ? Promise.resolve() : released).then(() => raw.write(bytes, done));
+      isFirst = false;
+    },
+    final: (done) => void raw.end(done),
+  });
+  const answered = once(raw, 'data');
+  raw.on('data', (bytes) => socket.push(bytes));
+  raw.on('error', () => {}).on('close', () => socket.push(null));
+  return { socket, answered, release };
+}
+
+test('a handshake that a reload of the client-certificate rules overtakes lets nobody in; one of any other reload does', async (t) => {
+  const hosts = (tightened: boolean) => [
+    { server_name: 'a.test', tls: tightened ? { client_auth: { mode: 'require', ca: 'clients.pem' } } : {} },
+    { server_name: 'b.test' },
+  ];
+  const identities = await Promise.all(['a.test', 'b.test'].map((name) => identity(name, { names: [name] })));
+  const { front, port, counters } = await startTlsFront(t, snapshot(hosts(false), identities));
+  for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+    assert.deepEqual(front.update(snapshot(hosts(false), identities)), new Set(counters.accepted > 0 ? ['a.test'] : []));
+    const under = ['a.test', 'b.test'].map((servername) => {
+      const { socket, answered, release } = stopped(port);
+      const greeting = connect(port, { servername, socket, maxVersion }).then(({ greeting }) => greeting, String);
+      return { greeting, answered, release };
+    });
+    await Promise.all(under.map(({ answered }) => answered));
+    assert.deepEqual(front.update(snapshot(hosts(true), identities)), new Set(['a.test']));
+    for (const { release } of under) release();
+    const [a, b] = await Promise.all(under.map(({ greeting }) => greeting));
+    assert.doesNotMatch(a!, /a\.test/, maxVersion);
+    assert.equal(b, 'b.test 127.0.0.1', maxVersion);
+  }
+  assert.deepEqual(counters.refused, { client_rules_changed: 2 });
 });
 
 test('sessions are resumed under the same name, across fronts that share the ticket secret', async (t) => {

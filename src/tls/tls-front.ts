@@ -8,6 +8,7 @@ import { Alert, TlsAlert } from './alert.ts';
 import type { Arrival, Peer } from './arrival.ts';
 import { type ClientVerifier, reasonOf } from './client-certificate.ts';
 import { readClientHello, type ClientHello } from './client-hello.ts';
+import { clientRules, type ClientRules, outdated } from './client-rules.ts';
 import { looksLikeHttp, PlainHttp } from './plain-http.ts';
 import { readPrefix } from './read-prefix.ts';
 import { SecureServers } from './secure-servers.ts';
@@ -44,6 +45,8 @@ interface Pending {
   arrival: Arrival;
   virtualHost: VirtualHost;
   serverName: string | undefined;
+  /** Who was let in when it began. */
+  rules: string | undefined;
 }
 
 interface Held {
@@ -63,6 +66,7 @@ export class TlsFront {
   readonly #onUnopened: (connection: UnopenedConnection) => void;
   readonly #servers: SecureServers;
   #sites = new Sites([], [], []);
+  #rules: ClientRules = new Map();
   /** Of handshakes under way. */
   readonly #pending = new WeakMap<Socket, Pending>();
   readonly #held = new Set<Held>();
@@ -87,11 +91,17 @@ export class TlsFront {
     });
   }
 
-  /** Serves new connections from this snapshot; those already open go on. */
-  update({ config, identities, awaited, ticketSecret, clientAuthorities }: Snapshot): void {
+  /**
+   * Serves new connections from this snapshot; those already open go on.
+   * @returns virtual hosts whose rules for clients have changed: who is let in already was under the old ones
+   */
+  update({ config, identities, awaited, ticketSecret, clientAuthorities }: Snapshot): Set<string> {
+    const before = this.#rules;
+    this.#rules = clientRules({ config, clientAuthorities });
     this.#sites = new Sites(config.virtualHosts, identities, awaited);
     this.#servers.reset(ticketSecret, clientAuthorities);
     this.#release();
+    return outdated(before, this.#rules);
   }
 
   /** Replaces all identities of some virtual hosts. */
@@ -138,7 +148,7 @@ export class TlsFront {
       }
       const server = this.#servers.get(virtualHost, identityFor(hello, site));
       this.#counters.now.contexts = this.#servers.size;
-      this.#pending.set(arrival.socket, { arrival, virtualHost, serverName });
+      this.#pending.set(arrival.socket, { arrival, virtualHost, serverName, rules: this.#rules.get(virtualHost.serverName) });
       server.emit('connection', arrival.socket);
     } catch (error) {
       this.#refuse(arrival, error);
@@ -190,7 +200,14 @@ export class TlsFront {
       socket.destroy();
       return;
     }
-    const { arrival, virtualHost } = pending;
+    const { arrival, virtualHost, rules } = pending;
+    if (rules !== this.#rules.get(virtualHost.serverName)) {
+      const facts = { code: 'client_rules_changed', client: arrival.peer.address, name: pending.serverName };
+      this.#log.debug('connection refused: a reload has changed whom its virtual host lets in', facts);
+      arrival.refused('client_rules_changed');
+      socket.destroy();
+      return;
+    }
     const client = clients?.verify(socket, Date.now());
     if (client?.refusal !== undefined) {
       this.#handshakeFailed(pending, refusedCertificate(client.refusal), client.refusal);

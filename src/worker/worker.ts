@@ -109,16 +109,13 @@ export class Worker {
   apply(update: SnapshotUpdate): void {
     switch (update.type) {
       case 'snapshot': {
-        const before = clientRules(this.#snapshot);
         this.#snapshot = update.snapshot;
         this.#staples = new Map(update.snapshot.staples);
         this.#log.configure(update.snapshot.config.log);
         this.#admission.limits = update.snapshot.limits;
         this.#http.update(update.snapshot.config, update.snapshot.backendFiles);
         this.#passthrough.update(update.snapshot.config);
-        this.#tls.update(update.snapshot);
-        const now = clientRules(update.snapshot);
-        this.#http.endOutdated(new Set([...before].filter(([name, rules]) => now.get(name) !== rules).map(([name]) => name)));
+        this.#http.endOutdated(this.#tls.update(update.snapshot));
         break;
       }
       case 'identities':
@@ -154,14 +151,4 @@ export class Worker {
   hurry(): void {
     this.#http.endIdle();
   }
-}
-
-/** Who may connect, by `server_name`: comparable texts. */
-function clientRules({ config, clientAuthorities }: Snapshot): Map<string, string> {
-  return new Map(
-    config.virtualHosts.map(({ serverName, passthrough, tls: { clientAuth } }) => [
-      serverName,
-      JSON.stringify([passthrough, clientAuth, clientAuthorities.get(clientAuth.ca ?? '')]),
-    ]),
-  );
 }
