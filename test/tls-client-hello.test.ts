@@ -88,6 +88,10 @@ test('a hello without extensions, as old clients send it', () => {
   assert.deepEqual(readClientHello(buildHello({ version: 0x0301, suites: [0x002f] }))?.versions, [0x0301]);
 });
 
+const longer = Buffer.concat([buildHello({}), Buffer.of(0)]);
+longer[4]! += 1; // of the record
+longer[8]! += 1; // of the message
+
 const refused: [what: string, bytes: Buffer, alert: number][] = [
   ['a client of SSL 2.0', Buffer.of(0x80, 0x2e, 1, 0, 2, 0, 0x15, 0), 70],
   ['a record of SSL 2.0 with another message', Buffer.of(0x80, 0x2e, 4, 3, 1), 10],
@@ -96,20 +100,28 @@ const refused: [what: string, bytes: Buffer, alert: number][] = [
   ['an alert record first', Buffer.of(21, 3, 3, 0, 2, 2, 0), 10],
   ['another major version', Buffer.of(22, 4, 0, 0, 5), 70],
   ['an empty record', Buffer.of(22, 3, 1, 0, 0), 50],
-  ['a record over 16 KB', Buffer.of(22, 3, 1, 0x40, 1), 50],
+  ['a record over 16 KB', Buffer.of(22, 3, 1, 0x40, 1), 22],
+  ['an alert inside the hello', Buffer.concat([buildHello({}).subarray(0, 3), Buffer.of(0, 1, 1), Buffer.of(21, 3, 1, 0, 2, 1, 0)]), 10],
   ['a ServerHello first', Buffer.of(22, 3, 1, 0, 4, 2, 0, 0, 0), 10],
   ['a message over the limit', Buffer.of(22, 3, 1, 0, 4, 1, 1, 0, 0), 50],
   [
     'an extension twice',
     buildHello({
       extensions: [
-        [5, Buffer.alloc(0)],
-        [5, Buffer.alloc(0)],
+        [23, Buffer.alloc(0)],
+        [23, Buffer.alloc(0)],
       ],
     }),
     47,
   ],
   ['a vector past the end', buildHello({ extensions: [[10, Buffer.of(0, 99)]] }), 50],
+  ['bytes behind a list', buildHello({ extensions: [[10, Buffer.of(0, 2, 0, 29, 0)]] }), 50],
+  ['bytes behind the extensions', longer, 50],
+  ['an empty list of names', buildHello({ extensions: [[0, Buffer.of(0, 0)]] }), 50],
+  ['an empty list of groups', buildHello({ extensions: [[10, Buffer.of(0, 0)]] }), 50],
+  ['an empty list of application protocols', buildHello({ extensions: [[16, Buffer.of(0, 0)]] }), 50],
+  ['an application protocol without a name', buildHello({ extensions: [[16, Buffer.of(0, 4, 2, 0x68, 0x32, 0)]] }), 50],
+  ['a status request without a type', buildHello({ extensions: [[5, Buffer.alloc(0)]] }), 50],
   ['an odd list of versions', buildHello({ extensions: [[43, Buffer.of(3, 3, 4, 3)]] }), 50],
 ];
 for (const [what, bytes, alert] of refused) {

@@ -1,6 +1,7 @@
 /** Alert descriptions (RFC 8446, 6; RFC 6066, 3) that are sent before there is a TLS session to send them. */
 export const Alert = {
   unexpectedMessage: 10,
+  recordOverflow: 22,
   handshakeFailure: 40,
   illegalParameter: 47,
   decodeError: 50,

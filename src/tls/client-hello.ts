@@ -22,6 +22,10 @@ const maxRecords = 1024;
 
 const extensionType = { serverName: 0, statusRequest: 5, groups: 10, signatureAlgorithms: 13, applicationProtocols: 16, versions: 43 };
 
+function malformed(why: string, alert: number = Alert.decodeError): TlsAlert {
+  return new TlsAlert(alert, 'hello_malformed', why);
+}
+
 /** Reads big-endian numbers and length-prefixed vectors (RFC 8446, 3); running past the end is a decode_error. */
 class Reader {
   readonly #bytes: Buffer;
@@ -41,7 +45,7 @@ class Reader {
 
   take(length: number): Buffer {
     const end = this.#offset + length;
-    if (end > this.#bytes.length) throw new TlsAlert(Alert.decodeError, 'hello_malformed', 'a ClientHello field runs past the end');
+    if (end > this.#bytes.length) throw malformed('a ClientHello field runs past the end');
     const taken = this.#bytes.subarray(this.#offset, end);
     this.#offset = end;
     return taken;
@@ -53,6 +57,19 @@ class Reader {
 
   vector(lengthOctets: number): Reader {
     return new Reader(this.take(this.number(lengthOctets)));
+  }
+
+  /** A vector with something in it, and nothing behind it. */
+  onlyVector(lengthOctets: number): Reader {
+    const vector = this.vector(lengthOctets);
+    if (vector.done) throw malformed('an empty list in a ClientHello');
+    this.end();
+    return vector;
+  }
+
+  /** RFC 8446, 6.2: a length that is not that of what it stands before is a decode_error. */
+  end(): void {
+    if (!this.done) throw malformed('bytes left over in a ClientHello');
   }
 
   numbers(octets: number): number[] {
@@ -80,18 +97,19 @@ function handshakeMessage(bytes: Buffer): Buffer | undefined {
   let have = 0;
   let need = 4; // type and length, until the length is known
   for (let offset = 0; offset < bytes.length;) {
-    if (bytes[offset] !== 22) throw new TlsAlert(Alert.unexpectedMessage, 'hello_malformed', 'the first record is not a handshake record');
-    if (offset + 1 < bytes.length && bytes[offset + 1] !== 3) throw new TlsAlert(Alert.protocolVersion, 'hello_malformed', 'the first record is not TLS');
+    if (bytes[offset] !== 22) throw malformed('a record that is not a handshake record', Alert.unexpectedMessage);
+    if (offset + 1 < bytes.length && bytes[offset + 1] !== 3) throw malformed('a record that is not TLS', Alert.protocolVersion);
     if (offset + 5 > bytes.length) return undefined;
     const length = bytes.readUInt16BE(offset + 3);
-    if (length === 0 || length > 16_384) throw new TlsAlert(Alert.decodeError, 'hello_malformed', `a record of ${length} bytes`);
+    if (length === 0) throw malformed('an empty record');
+    if (length > 16_384) throw malformed(`a record of ${length} bytes`, Alert.recordOverflow); // RFC 8446, 5.1
     const fragment = bytes.subarray(offset + 5, offset + 5 + length);
     fragments.push(fragment);
-    if (fragments.length > maxRecords) throw new TlsAlert(Alert.decodeError, 'hello_malformed', `a ClientHello in more than ${maxRecords} records`);
+    if (fragments.length > maxRecords) throw malformed(`a ClientHello in more than ${maxRecords} records`);
     have += fragment.length;
     offset += 5 + length;
 
-    if (have > 0 && fragments[0]![0] !== 1) throw new TlsAlert(Alert.unexpectedMessage, 'hello_malformed', 'the first message is not a ClientHello');
+    if (have > 0 && fragments[0]![0] !== 1) throw malformed('the first message is not a ClientHello', Alert.unexpectedMessage);
     if (have < need) continue;
     const message = Buffer.concat(fragments);
     need = 4 + message.readUIntBE(1, 3);
@@ -101,19 +119,25 @@ function handshakeMessage(bytes: Buffer): Buffer | undefined {
   return undefined;
 }
 
-function hostName(extension: Reader): string | undefined {
-  const list = extension.vector(2);
+function hostName(list: Reader): string | undefined {
   let name: string | undefined;
   while (!list.done) {
     const type = list.number(1);
     const value = list.vector(2);
     if (type !== 0) continue;
-    if (name !== undefined) throw new TlsAlert(Alert.illegalParameter, 'hello_malformed', 'two host names in server_name'); // RFC 6066, 3
+    if (name !== undefined) throw malformed('two host names in server_name', Alert.illegalParameter); // RFC 6066, 3
     const text = value.rest().toString('latin1');
-    if (!/^[\x21-\x7e]{1,255}$/.test(text)) throw new TlsAlert(Alert.decodeError, 'hello_malformed', 'a server_name that is not a host name');
+    if (!/^[\x21-\x7e]{1,255}$/.test(text)) throw malformed('a server_name that is not a host name');
     name = text.toLowerCase().replace(/\.$/, '');
   }
   return name;
+}
+
+function protocolNames(list: Reader): string[] {
+  const names: string[] = [];
+  while (!list.done) names.push(list.vector(1).rest().toString('latin1'));
+  if (names.includes('')) throw malformed('an application protocol without a name'); // RFC 7301, 3.1
+  return names;
 }
 
 /** A client that does not name the versions it offers (supported_versions) offers every one up to this (RFC 5246, E.1). */
@@ -126,7 +150,7 @@ function versionsUpTo(highest: number): number[] {
  * of three octets and no extensions (RFC 5246, E.2). A client that speaks nothing newer is refused (RFC 6176).
  */
 function readVersion2Hello(bytes: Buffer): ClientHello | undefined {
-  if (bytes.length > 2 && bytes[2] !== 1) throw new TlsAlert(Alert.unexpectedMessage, 'hello_malformed', 'the first message is not a ClientHello');
+  if (bytes.length > 2 && bytes[2] !== 1) throw malformed('the first message is not a ClientHello', Alert.unexpectedMessage);
   if (bytes.length > 3 && bytes[3] !== 3) throw new TlsAlert(Alert.protocolVersion, 'sslv2_hello', 'a client of SSL 2.0');
   if (bytes.length < 2) return undefined;
   const end = 2 + (bytes.readUInt16BE(0) & 0x7fff);
@@ -136,7 +160,7 @@ function readVersion2Hello(bytes: Buffer): ClientHello | undefined {
   const [suites, session, challenge] = [reader.number(2), reader.number(2), reader.number(2)];
   const specs = new Reader(reader.take(suites)).numbers(3);
   reader.take(session + challenge);
-  if (!reader.done) throw new TlsAlert(Alert.decodeError, 'hello_malformed', 'a ClientHello with bytes left over');
+  reader.end();
   return {
     serverName: undefined,
     versions: versionsUpTo(version),
@@ -166,6 +190,8 @@ export function readClientHello(bytes: Buffer): ClientHello | undefined {
   reader.vector(1); // legacy_session_id
   const cipherSuites = reader.vector(2).numbers(2);
   reader.vector(1); // legacy_compression_methods
+  const extensions = reader.done ? reader : reader.vector(2); // clients before TLS 1.2 may have none
+  reader.end();
 
   const hello: ClientHello = {
     serverName: undefined,
@@ -176,22 +202,18 @@ export function readClientHello(bytes: Buffer): ClientHello | undefined {
     applicationProtocols: [],
     statusRequest: false,
   };
-  const extensions = reader.done ? new Reader(Buffer.alloc(0)) : reader.vector(2);
   const seen = new Set<number>();
   while (!extensions.done) {
     const type = extensions.number(2);
     const body = extensions.vector(2);
-    if (seen.has(type)) throw new TlsAlert(Alert.illegalParameter, 'hello_malformed', `extension ${type} twice`); // RFC 8446, 4.2
+    if (seen.has(type)) throw malformed(`extension ${type} twice`, Alert.illegalParameter); // RFC 8446, 4.2
     seen.add(type);
-    if (type === extensionType.serverName) hello.serverName = hostName(body);
-    else if (type === extensionType.statusRequest) hello.statusRequest = true;
-    else if (type === extensionType.groups) hello.groups = withoutGrease(body.vector(2).numbers(2));
-    else if (type === extensionType.signatureAlgorithms) hello.signatureAlgorithms = withoutGrease(body.vector(2).numbers(2));
-    else if (type === extensionType.versions) hello.versions = withoutGrease(body.vector(1).numbers(2));
-    else if (type === extensionType.applicationProtocols) {
-      const list = body.vector(2);
-      while (!list.done) hello.applicationProtocols.push(list.vector(1).rest().toString('latin1'));
-    }
+    if (type === extensionType.serverName) hello.serverName = hostName(body.onlyVector(2));
+    else if (type === extensionType.statusRequest) hello.statusRequest = body.number(1) === 1; // ocsp; another type is no error
+    else if (type === extensionType.groups) hello.groups = withoutGrease(body.onlyVector(2).numbers(2));
+    else if (type === extensionType.signatureAlgorithms) hello.signatureAlgorithms = withoutGrease(body.onlyVector(2).numbers(2));
+    else if (type === extensionType.versions) hello.versions = withoutGrease(body.onlyVector(1).numbers(2));
+    else if (type === extensionType.applicationProtocols) hello.applicationProtocols = protocolNames(body.onlyVector(2));
   }
   if (!seen.has(extensionType.versions)) hello.versions = versionsUpTo(legacyVersion);
   return hello;
