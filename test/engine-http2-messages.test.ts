@@ -104,6 +104,18 @@ both('DATA behind the end of a request reaches nobody', async (t, engine) => {
   assert.equal(await client.outcome(1), 200);
 });
 
+both('a target that is not visible ASCII reaches nobody', async (t, engine) => {
+  const backend = await answering().listen(t);
+  const front = await startHttp2Front(t, configOf({ engine, backends: [backend.url] }));
+  const client = await FrameClient.connect(t, front.port);
+  const paths = ['/\xe9', '/\xc3\xa9', '/\x7f', '/\t', '/a#b', 'x', 'https://b.test/'];
+  for (const [n, path] of paths.entries()) {
+    client.headers(2 * n + 1, [...getHead.slice(0, 3), [':path', path]]);
+    assert.match(String(await client.outcome(2 * n + 1)), /^(?:400|RST 1)$/, JSON.stringify(path));
+  }
+  assert.equal(backend.connections.length, 0);
+});
+
 both('te: trailers is passed on as HTTP/1.1 has it, and Expect without a body is not', async (t, engine) => {
   const backend = await answering().listen(t);
   const front = await startHttp2Front(t, configOf({ engine, backends: [backend.url] }));

@@ -46,7 +46,7 @@ test('Host: exactly one on 1.1, and host[:port]', () => {
 });
 
 test('the target is a path, a URL for the same host, or * for OPTIONS', () => {
-  for (const target of ['*', 'a.test:443', 'x', '', '/a#b', '/a b', '/a\0', '/\x7f', 'ftp://a.test/', 'http:///x', 'http://user@a.test/']) {
+  for (const target of ['*', 'a.test:443', 'x', '', '/a#b', '/a b', '/a\0', '/\x7f', '/\xe9', 'ftp://a.test/', 'http:///x', 'http://user@a.test/']) {
     refused('bad_target', 'GET', target, '1.1', HOST);
   }
   refused('bad_host', 'GET', 'http://b.test/', '1.1', HOST);

@@ -111,7 +111,7 @@ function hostField(version: Version, fields: readonly Field[]): string | undefin
 /** RFC 9112, 3.2.1–3.2.4. */
 function parseTarget(method: string, raw: string, host: string | undefined): { target: string; authority: string | undefined } {
   // Backends cut at `#` or do not: routing on one reading and serving the other is how checks are passed by.
-  if (/[#\x00-\x20\x7f]/.test(raw)) throw new ProxyError('bad_target', 'request target with a fragment or control bytes');
+  if (/[^!"$-~]/.test(raw)) throw new ProxyError('bad_target', 'request target with a fragment, or with bytes that are not visible ASCII');
   if (raw.startsWith('/') || (raw === '*' && method === 'OPTIONS')) return { target: raw, authority: host };
   const [, authority, rest] = /^https?:\/\/([^/?]*)(.*)$/i.exec(raw) ?? [];
   if (authority === undefined || rest === undefined || !AUTHORITY.test(authority))
