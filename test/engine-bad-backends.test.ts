@@ -39,6 +39,7 @@ const badHeads: Record<string, string> = {
   'has a folded field': `${HEAD}X: a\r\n b\r\nContent-Length: 2\r\n\r\nok`,
   'has a space before the colon': `${HEAD}Content-Length : 2\r\n\r\nok`,
   'has a control byte in a field': `${HEAD}X: a\x01b\r\nContent-Length: 2\r\n\r\nok`,
+  'has 101 fields': `${HEAD}${'X: y\r\n'.repeat(100)}Content-Length: 2\r\n\r\nok`,
   'has an enormous head': `${HEAD}X: ${'a'.repeat(100_000)}\r\n\r\n`,
   'switches protocols unasked': 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
   'switches to nothing': 'HTTP/1.1 101 Switching Protocols\r\n\r\n',

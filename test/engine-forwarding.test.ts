@@ -151,6 +151,16 @@ both('answers keep their framing: HEAD, 204, 304, chunked, until close', async (
   assert.match((await client.answer()).head, /^HTTP\/1.1 299 Whatever You Like/);
 });
 
+both('the largest head that an answer may have arrives whole', async (t, engine) => {
+  const [line, end] = ['HTTP/1.1 200 OK\r\n', 'Content-Length: 2\r\n\r\n'];
+  const fields = Array.from({ length: 99 }, (_, n) => `X-${n}: ${'x'.repeat(n === 0 ? 30_000 : 10)}\r\n`).join('');
+  const backend = await new RawBackend(({ socket }) => socket.write(`${line}${fields}${end}ok`)).listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const { head, body } = await front.ask(get());
+  assert.ok(head.startsWith(line + fields));
+  assert.equal(body, 'ok');
+});
+
 both('HTTP/1.0 gets an answer of unknown length up to the end of its connection, even where it wanted to keep it', async (t, engine) => {
   const unknown = {
     '/chunked': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n',

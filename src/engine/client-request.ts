@@ -6,6 +6,7 @@ import { contained, tellLast } from '../proxy/contained.ts';
 import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
 import { fieldsFromRaw } from '../proxy/headers.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
+import { MAX_FIELDS } from '../proxy/request-head.ts';
 import { handshakeFailure } from './backend-tls.ts';
 import { failedWrite, isEndOfReset, readsOnAfterFailedWrite } from './early-answer.ts';
 import { isSendable, parseResponseHead, type ResponseHead } from './response-head.ts';
@@ -101,6 +102,7 @@ export class ClientRequestStream implements BackendStream {
     const fields = fieldsFromRaw(response.rawHeaders);
     const malformed = fields.find((field) => !isSendable(field));
     if (malformed) throw new ProxyError('backend_bad_response', "the backend's answer is malformed", { cause: `field ${JSON.stringify(malformed.name)}` });
+    if (fields.length > MAX_FIELDS) throw new ProxyError('backend_bad_response', "the backend's answer is malformed", { cause: `more than ${MAX_FIELDS} fields` });
     return parseResponseHead({ version, status, reason, fields }, this.#request.method, this.#request.upgrade);
   }
 

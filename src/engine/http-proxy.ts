@@ -5,6 +5,7 @@ import type { BackendAddress } from '../config/values.ts';
 import type { BackendRequest, BackendStream, Engine, Recipient } from '../proxy/engine.ts';
 import { type BackendFiles, type BackendTls, BackendTlsByRoute } from './backend-tls.ts';
 import { ClientRequestStream } from './client-request.ts';
+import { MAX_HEAD } from './head.ts';
 
 /** Most applications close an idle connection after 5 s; a `Keep-Alive: timeout=` shorter than that is obeyed. */
 const AGENT = { keepAlive: true, timeout: 4_000 };
@@ -107,6 +108,8 @@ function completeHead(outgoing: http.ClientRequest, request: BackendRequest): vo
   outgoing.method = request.method;
   outgoing.path = request.target;
   outgoing.maxHeadersCount = 0;
+  // An option of http.request, which http-proxy does not pass on; Node's own bound is half of ours.
+  Object.assign(outgoing, { maxHeaderSize: MAX_HEAD });
   // The fields say how the body is framed; where they do not, there is none (nodejs/node#27880).
   outgoing.useChunkedEncodingByDefault = false;
   outgoing.removeHeader('Host');
