@@ -102,7 +102,8 @@ export class ClientRequestStream implements BackendStream {
     const fields = fieldsFromRaw(response.rawHeaders);
     const malformed = fields.find((field) => !isSendable(field));
     if (malformed) throw new ProxyError('backend_bad_response', "the backend's answer is malformed", { cause: `field ${JSON.stringify(malformed.name)}` });
-    if (fields.length > MAX_FIELDS) throw new ProxyError('backend_bad_response', "the backend's answer is malformed", { cause: `more than ${MAX_FIELDS} fields` });
+    if (fields.length > MAX_FIELDS)
+      throw new ProxyError('backend_bad_response', "the backend's answer is malformed", { cause: `more than ${MAX_FIELDS} fields` });
     return parseResponseHead({ version, status, reason, fields }, this.#request.method, this.#request.upgrade);
   }
 
