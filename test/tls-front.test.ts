@@ -10,6 +10,7 @@ import type { Identity, Snapshot } from '../src/snapshot.ts';
 import type { Keys } from './support/config.ts';
 import { buildHello, serverNameExtension } from './support/hello.ts';
 import { execute } from './support/program.ts';
+import { connectAs } from './support/renaming-client.ts';
 import { exchange, issueIdentity, snapshotOf, startTlsFront } from './support/tls-front.ts';
 import { needs } from './support/tools.ts';
 
@@ -194,6 +195,17 @@ test('a handshake that a reload of the client-certificate rules overtakes lets n
     assert.equal(b, 'b.test 127.0.0.1', maxVersion);
   }
   assert.deepEqual(counters.refused, { client_rules_changed: 2 });
+});
+
+test('the second hello after a HelloRetryRequest must ask for the name of the first', needs('/usr/bin/python3'), async (t) => {
+  const hosts = [{ server_name: 'a.test', aliases: ['alias.test'] }, { server_name: 'b.test' }];
+  const identities = await Promise.all(hosts.map(({ server_name: name }) => identity(name, { names: [name] })));
+  const { port, counters, log } = await startTlsFront(t, snapshot(hosts, identities));
+  const retried = 'P-521:P-256'; // the server has the second only
+  assert.deepEqual(await connectAs(port, retried, 'a.test', 'A.test.'), { connected: true, greeting: 'a.test 127.0.0.1' });
+  for (const other of ['b.test', 'alias.test', 'unknown.test']) assert.equal((await connectAs(port, retried, 'a.test', other)).greeting, '', other);
+  assert.deepEqual(counters.refused, { server_name_changed: 3 });
+  assert.deepEqual([log.of('warn'), log.of('error')], [[], []], 'strangers do not fill the log');
 });
 
 test('sessions are resumed under the same name, across fronts that share the ticket secret', async (t) => {

@@ -187,25 +187,20 @@ export class TlsFront {
 
   #secured(socket: TLSSocket, clients: ClientVerifier | undefined): void {
     const pending = this.#takePending(socket);
-    const version = socket.getProtocol() ?? 'unknown';
-    // A second ClientHello after a HelloRetryRequest must not name another virtual host than the one that was chosen. Before
-    // TLS 1.3 there is none, and of a resumed session the library does not know the name.
-    const isOther = version === 'TLSv1.3' && normalized(socket.servername) !== pending?.serverName;
-    if (!pending || isOther) {
-      this.#log.warn('connection refused: its server name changed during the handshake', {
-        code: 'server_name_changed',
-        client: pending?.arrival.peer.address,
-      });
-      pending?.arrival.refused('server_name_changed');
+    if (!pending) {
       socket.destroy();
       return;
     }
-    const { arrival, virtualHost, rules } = pending;
+    const { arrival, virtualHost, serverName, rules } = pending;
+    const version = socket.getProtocol() ?? 'unknown';
+    // A second ClientHello after a HelloRetryRequest must not name another virtual host than the one that was chosen. Before
+    // TLS 1.3 there is none, and of a resumed session the library does not know the name.
+    if (version === 'TLSv1.3' && normalized(socket.servername) !== serverName) {
+      this.#turnAway(pending, socket, 'server_name_changed', 'its server name changed during the handshake');
+      return;
+    }
     if (rules !== this.#rules.get(virtualHost.serverName)) {
-      const facts = { code: 'client_rules_changed', client: arrival.peer.address, name: pending.serverName };
-      this.#log.debug('connection refused: a reload has changed whom its virtual host lets in', facts);
-      arrival.refused('client_rules_changed');
-      socket.destroy();
+      this.#turnAway(pending, socket, 'client_rules_changed', 'a reload has changed whom its virtual host lets in');
       return;
     }
     const client = clients?.verify(socket, Date.now());
@@ -217,6 +212,13 @@ export class TlsFront {
     count(this.#counters.handshakes[socket.isSessionReused() ? 'resumed' : 'full'], version);
     arrival.settled();
     this.#onSecure({ socket, peer: arrival.peer, local: arrival.local, virtualHost, clientCertificate: client?.values });
+  }
+
+  /** Ends a connection whose handshake should not have got as far. */
+  #turnAway({ arrival, serverName }: Pending, socket: TLSSocket, code: string, why: string): void {
+    this.#log.debug(`connection refused: ${why}`, { code, client: arrival.peer.address, name: serverName });
+    arrival.refused(code);
+    socket.destroy();
   }
 
   /** The TLS library has given up; without a reason of its own the client went away, and the end of its connection says so. */
