@@ -17,7 +17,7 @@ test('version 1 is a line, as the specification shows it', () => {
 
 test('version 2, octet by octet', () => {
   assert.equal(v2(connection('192.0.2.1', '10.0.0.1')), `${signature}2111000cc00002010a000001dc0401bb`);
-  assert.equal(v2(connection('2001:db8::1', 'fe80::1%eth0')), `${signature}2121002420010db8000000000000000000000001fe800000000000000000000000000001dc0401bb`);
+  assert.equal(v2(connection('2001:db8::1', 'fe80::1')), `${signature}2121002420010db8000000000000000000000001fe800000000000000000000000000001dc0401bb`);
   assert.equal(v2(connection('192.0.2.1', '::')), `${signature}2121002400000000000000000000ffffc000020100000000000000000000000000000000dc0401bb`);
   assert.equal(v2(connection('', '')), `${signature}20000000`);
 });

@@ -139,7 +139,7 @@ test('limits.connections_per_address counts clients, not the proxies in front of
 });
 
 test('an IPv6 client is its network of 64 bits', () => {
-  for (const address of ['2001:db8:1:2::', '2001:db8:1:2:3:4:5:6', '2001:db8:1:2::9%eth0']) assert.equal(network(address), '2001:db8:1:2', address);
+  for (const address of ['2001:db8:1:2::', '2001:db8:1:2:3:4:5:6', '2001:db8:1:2::9']) assert.equal(network(address), '2001:db8:1:2', address);
   assert.equal(network('2001:db8::1'), '2001:db8:0:0');
   assert.equal(network('::1'), '0:0:0:0');
   assert.equal(network('1::2:3:4:5'), '1:0:0:0');

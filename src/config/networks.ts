@@ -17,12 +17,16 @@ function makeMatcher(networks: readonly TrustedProxy[]): (address: string) => bo
   const list = new BlockList();
   for (const { address, prefix, family } of networks) list.addSubnet(address, prefix, family);
   return (address) => {
-    const plain = unmapped(address);
+    const plain = plainAddress(address);
     return list.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4');
   };
 }
 
-/** `::ffff:192.0.2.1`, as a dual-stack socket names an IPv4 peer → `192.0.2.1`. */
-export function unmapped(address: string): string {
-  return address.startsWith('::ffff:') && address.includes('.') ? address.slice('::ffff:'.length) : address;
+/**
+ * A peer's address as a socket has it → as everybody else writes it: `::ffff:192.0.2.1`, of a dual-stack socket, → `192.0.2.1`;
+ * `fe80::1%eth0` → `fe80::1`, because a zone means something on this machine only (RFC 4007, 6).
+ */
+export function plainAddress(address: string): string {
+  const [plain = ''] = address.split('%', 1);
+  return plain.startsWith('::ffff:') && plain.includes('.') ? plain.slice('::ffff:'.length) : plain;
 }

@@ -70,9 +70,9 @@ function ipv4Octets(address: string): Buffer {
   return Buffer.from(address.split('.').map(Number));
 }
 
-/** One family for both ends: an IPv4 address is written as IPv6 (RFC 4291, 2.5.5.2); a zone means something on this machine only (RFC 4007, 6). */
+/** One family for both ends: an IPv4 address is written as IPv6 (RFC 4291, 2.5.5.2). */
 function inIPv6(address: string): string {
-  return isIPv4(address) ? `::ffff:${address}` : address.replace(/%.*$/, '');
+  return isIPv4(address) ? `::ffff:${address}` : address;
 }
 
 function ipv6Octets(address: string): Buffer {

@@ -125,7 +125,7 @@ export class Admission implements ArrivalObserver {
 /** What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, of which every host has 2^64 addresses. */
 export function network(address: string): string {
   if (!address.includes(':')) return address;
-  const [head = '', tail] = address.split('%', 1)[0]!.split('::');
+  const [head = '', tail] = address.split('::');
   const groups = head === '' ? [] : head.split(':');
   const zeros = tail === undefined ? 0 : 8 - groups.length - (tail === '' ? 0 : tail.split(':').length);
   return [...groups, ...Array.from({ length: zeros }, () => '0'), ...(tail ?? '').split(':')].slice(0, 4).join(':');

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { unmapped } from '../config/networks.ts';
+import { plainAddress } from '../config/networks.ts';
 
 /** One end of a connection; the address is empty for a unix socket. */
 export interface Peer {
@@ -40,8 +40,8 @@ export class Arrival {
   /** @param timeout in milliseconds */
   constructor(socket: Socket, timeout: number, observer: ArrivalObserver) {
     this.socket = socket;
-    this.peer = { address: unmapped(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
-    this.local = { address: unmapped(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
+    this.peer = { address: plainAddress(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
+    this.local = { address: plainAddress(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
     this.#observer = observer;
     this.#deadline = setTimeout(() => this.drop('handshake_timeout'), timeout);
     // A reset before anyone else listens must not become an uncaught exception.
