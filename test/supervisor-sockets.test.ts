@@ -12,6 +12,7 @@ import { activatedSockets, Sockets } from '../src/supervisor/sockets.ts';
 import { closedPort, httpBackend } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { getOnce } from './support/load.ts';
+import { execute } from './support/program.ts';
 import { Site } from './support/site.ts';
 
 const limit = { timeout: 30_000 };
@@ -121,6 +122,7 @@ test('addresses that cannot be had say why', limit, async (t) => {
   const cases: [address: string, message: RegExp][] = [
     ['192.0.2.1:443', /^cannot listen on 192\.0\.2\.1:443: EADDRNOTAVAIL: this machine has no such address$/],
     ['nowhere.invalid:443', /^cannot listen on nowhere\.invalid:443: the name has no address; see listen\[\]\.address$/],
+    ['[::ffff:127.0.0.1]:443', /^cannot listen on \[::ffff:127\.0\.0\.1\]:443: EINVAL: .* IPv4 in the notation of IPv6; /],
     [`unix:${folder}/none/x.sock`, /^cannot listen on unix:.*: ENOENT: the folder of the socket does not exist$/],
     ['fd:web', /^fd:web is not among the sockets passed by the service manager \(LISTEN_FDNAMES\)$/],
   ];
@@ -263,6 +265,18 @@ test('sockets of the service manager are used as they are: all of a name, and no
   own.release([]);
   await accepting(t, one!.fd);
   assert.equal(await greeting({ port: Number(one!.where.split(':').at(-1)), host: '127.0.0.1' }), 'hello');
+});
+
+test('a descriptor that is no socket to listen on ends the start, with words', limit, async (t) => {
+  const site = await Site.create(t);
+  const certificates = [await site.write('a', await site.issue('a.test'))];
+  const file = site.file('config.yaml');
+  const host = { server_name: 'a.test', certificates, backends: ['http://127.0.0.1:1'] };
+  await writeFile(file, stringify({ listen: [{ address: 'fd:web' }], workers: 1, state_dir: 'state', virtual_hosts: [host] }));
+  const inherit = 'exec 3</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web; exec "$@"';
+  const { code, stderr } = await execute('sh', ['-c', inherit, 'sh', process.execPath, main, 'run', '--config', file]);
+  assert.equal(code, 1);
+  assert.match(stderr, /^staplegate: cannot listen on fd:web: EINVAL: what the service manager passed is no stream socket/m);
 });
 
 test('the program serves on a listening socket that it inherits', limit, async (t) => {

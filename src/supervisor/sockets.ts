@@ -56,6 +56,7 @@ const remedies: Record<string, string> = {
   EADDRINUSE: 'another program is listening there; stop it or change listen[].address',
   EACCES: 'ports below 1024 need CAP_NET_BIND_SERVICE, and a unix socket needs a writable folder',
   EADDRNOTAVAIL: 'this machine has no such address',
+  EINVAL: 'an address of one link (fe80::…) or IPv4 in the notation of IPv6; [::] and 0.0.0.0 take connections to all addresses',
   ENOENT: 'the folder of the socket does not exist',
 };
 

@@ -11,6 +11,12 @@ import { readPrefix } from './read-prefix.ts';
 /** How long, in milliseconds, a socket that is about to be closed is still accepted on. */
 const longestQueue = 200;
 
+const remedies: Record<string, string> = {
+  // 0.0.0.0:443 can be bound while another program has only bound 127.0.0.1:443; the first to listen wins.
+  EADDRINUSE: 'another program has the port',
+  EINVAL: 'what the service manager passed is no stream socket (ListenStream=, LISTEN_FDS)',
+};
+
 /** Both return 0 or an error number of libuv. */
 interface ListeningHandle {
   readStart(): number;
@@ -52,9 +58,8 @@ export class Listener {
     try {
       await listening.promise;
     } catch (error) {
-      // 0.0.0.0:443 can be bound while another program has only bound 127.0.0.1:443; the first to listen wins.
-      const inUse = (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? ': another program has the port' : '';
-      throw new Error(`cannot listen on ${this.listen.address.name}: ${(error as NodeJS.ErrnoException).code}${inUse}`, { cause: error });
+      const { code = '' } = error as NodeJS.ErrnoException;
+      throw new Error(`cannot listen on ${this.listen.address.name}: ${code}: ${remedies[code] ?? 'see listen[].address'}`, { cause: error });
     }
     this.#isUnix = typeof (this.#server.address() ?? '') === 'string';
     this.#server.off('error', listening.reject);
