@@ -10,12 +10,13 @@ const rooms: Record<string, { rooms: string[]; packages: string[] }> = {
   ocsp: { rooms: ['config', 'certificates'], packages: ['asn1js', 'pkijs'] },
   tls: { rooms: ['config'], packages: [] },
   proxy: { rooms: ['config'], packages: [] },
-  engine: { rooms: ['config', 'proxy'], packages: ['http-proxy'] },
+  http2: { rooms: ['proxy'], packages: [] },
+  engine: { rooms: ['config', 'proxy', 'http2'], packages: ['http-proxy'] },
   worker: { rooms: ['config', 'tls', 'proxy', 'engine'], packages: [] },
   admin: { rooms: ['config', 'ocsp'], packages: [] },
   supervisor: { rooms: ['config', 'certificates', 'ocsp', 'tls', 'admin', 'worker'], packages: [] },
   demo: { rooms: ['config', 'ocsp'], packages: ['asn1js', 'pkijs'] },
-  commands: { rooms: ['config', 'certificates', 'ocsp', 'tls', 'proxy', 'engine', 'worker', 'admin', 'supervisor', 'demo'], packages: [] },
+  commands: { rooms: ['config', 'certificates', 'ocsp', 'tls', 'proxy', 'http2', 'engine', 'worker', 'admin', 'supervisor', 'demo'], packages: [] },
 };
 const packages = ['http-proxy', 'pkijs', 'asn1js', 'chokidar', 'yaml', 'zod', 'winston', 'commander'];
 

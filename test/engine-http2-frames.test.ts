@@ -96,22 +96,20 @@ both('a field that HTTP/1 could not carry does not reach the backend', async (t,
     ['x-evil', '1\nevil: 1'],
     ['x-evil', '1\revil: 1'],
     ['x-evil', '\0'],
+    ['x-evil', ' 1'],
+    ['x-evil', '1\t'],
     ['x evil', '1'],
     ['x-evil:', '1'],
     ['x-evil\r\ny', '1'],
     ['', 'evil'],
     ['cookie', 'a=1\r\nevil: 1'],
   ];
+  // RFC 9113, 8.2.1: its request is malformed.
   for (const [n, one] of fields.entries()) {
     client.headers(2 * n + 1, headWith(one, ['x-good', '1']));
-    assert.equal(await client.outcome(2 * n + 1), 200);
+    assert.equal(await client.outcome(2 * n + 1), malformed, JSON.stringify(one));
   }
-  const arrived = backend.connections.flatMap(({ text }) => messages(text));
-  assert.equal(arrived.length, fields.length);
-  for (const { head } of arrived) {
-    assert.match(head, /^x-good: 1\r$/m);
-    assert.doesNotMatch(head, /evil/);
-  }
+  assert.equal(backend.connections.length, 0);
 });
 
 both('a body that is not as long as its Content-Length says is never a whole request', async (t, engine) => {

@@ -159,3 +159,13 @@ test('a client that reads nothing at all loses its connection', limit, async (t)
   // The reset cannot be delivered either.
   while (front.front.open > 0) await immediate();
 });
+
+test('TLS before 1.2 is no ground for HTTP/2 (RFC 9113, 9.2)', limit, async (t) => {
+  for (const version of ['TLSv1', 'TLSv1.1']) {
+    const front = await startHttp2Front(t, configOf({ backends: ['http://127.0.0.1:9'] }), { tls: { version, cipher: 'AES128-SHA' } });
+    const client = await FrameClient.connect(t, front.port);
+    const { payload } = await client.frame(({ type }) => type === frameTypes.goaway);
+    assert.equal(payload.readUInt32BE(4), errorCodes.inadequateSecurity);
+    await client.toEnd();
+  }
+});

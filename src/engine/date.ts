@@ -1,12 +1,12 @@
 let second = 0;
-let line = '';
+let date = '';
 
-/** `Date: …` (RFC 9110, 6.6.1) with its line end; made anew once a second. */
-export function dateLine(): string {
+/** The time of now as `Date` has it (RFC 9110, 5.6.7); made anew once a second. */
+export function httpDate(): string {
   const now = Math.floor(Date.now() / 1000);
   if (now !== second) {
     second = now;
-    line = `Date: ${new Date(now * 1000).toUTCString()}\r\n`;
+    date = new Date(now * 1000).toUTCString();
   }
-  return line;
+  return date;
 }

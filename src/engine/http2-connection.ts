@@ -1,87 +1,67 @@
-import * as http2 from 'node:http2';
 import type { Socket } from 'node:net';
-import type { ClientConnection, ConnectionHost } from './client-connection.ts';
+import { ConnectionError, ErrorCode } from '../http2/frames.ts';
+import type { HeaderList } from '../http2/header-field.ts';
+import { Session, type SessionEvents } from '../http2/session.ts';
+import type { Stream } from '../http2/stream.ts';
 import type { Connection } from '../proxy/client-stream.ts';
 import { contained } from '../proxy/contained.ts';
 import type { Timed } from '../proxy/deadlines.ts';
+import type { ClientConnection, ConnectionHost } from './client-connection.ts';
 import { MAX_HEAD } from './head.ts';
 import { Http2HeadReader } from './http2-head.ts';
-import { Http2Stream } from './http2-stream.ts';
-
-const { NGHTTP2_FLAG_END_STREAM, NGHTTP2_NO_ERROR } = http2.constants;
+import { Http2Stream, type Http2StreamOwner } from './http2-stream.ts';
+import { atTurnEnd, type Collecting } from './turn-end.ts';
 
 /** ms for a client to answer a PING, and to close after us. */
 const MAX_WAIT = 5_000;
-/** The announcement that a connection will end, before it is known which stream is the last (RFC 9113, 6.8). */
-const ANY_STREAM = 2 ** 31 - 1;
+/** RFC 9113, 9.2. */
+const TOO_OLD = new Set(['TLSv1', 'TLSv1.1']);
 
-/**
- * What one client may ask of us at once, beside nghttp2's own limits for CONTINUATION (CVE-2024-27983), for
- * acknowledgements that are not read (CVE-2019-9512, CVE-2019-9515) and for protocol errors.
- */
-const OPTIONS: http2.ServerOptions & { streamResetBurst: number; streamResetRate: number } = {
-  settings: {
-    maxConcurrentStreams: 128,
-    // Twice as much as is served: who is only a little above gets an answer that says so, and no bare reset.
-    maxHeaderListSize: 2 * MAX_HEAD,
-    // What may wait of one body when its backend is slow; with less, a distant client uploads slowly.
-    initialWindowSize: 262_144,
-  },
-  maxHeaderListPairs: 256,
-  // In megabytes; beyond them new streams are refused.
-  maxSessionMemory: 16,
-  maxSettings: 32,
-  maxSessionInvalidFrames: 100,
-  maxSessionRejectedStreams: 100,
-  // Rapid reset (CVE-2023-44487): a browser that leaves a page full of pictures takes back a hundred.
-  streamResetBurst: 200,
-  streamResetRate: 33,
-  // A backend may repeat a field that should be single, as with HTTP/1.
-  strictSingleValueFields: false,
-};
-/** For all streams of a connection together. */
-const CONNECTION_WINDOW = 1_048_576;
-
-/** A client's connection that speaks HTTP/2 (RFC 9113); frames, header compression and flow control are nghttp2's. */
-export class Http2Connection implements ClientConnection, Timed {
+/** A client's connection that speaks HTTP/2 (RFC 9113), after its TLS handshake. */
+export class Http2Connection implements ClientConnection, Timed, Collecting, SessionEvents, Http2StreamOwner {
   deadline: number;
   readonly connection: Connection;
   readonly host: ConnectionHost;
   readonly heads = new Http2HeadReader();
+  readonly offersWebSocket: boolean;
   readonly #socket: Socket;
-  readonly #session: http2.ServerHttp2Session;
+  readonly #session: Session;
   readonly #streams = new Set<Http2Stream>();
   #isUsed = false;
   /** The client has been told that the connection ends. */
   #isEnding = false;
+  /** Our side is closed, and what comes is dropped. */
+  #isDone = false;
   #isClosed = false;
 
   constructor(socket: Socket, connection: Connection, host: ConnectionHost) {
     this.connection = connection;
     this.host = host;
+    this.offersWebSocket = host.http2.websocket;
     this.#socket = socket;
     this.deadline = performance.now() + host.timeouts.requestHeader;
     host.deadlines.watch(this);
-    const settings = { ...OPTIONS.settings, enableConnectProtocol: host.http2.websocket };
-    const session = http2.performServerHandshake(socket, { ...OPTIONS, settings });
-    this.#session = session;
-    session.setLocalWindowSize(CONNECTION_WINDOW);
-    const fault = (error: Error): void => this.fault(error);
-    const onSession = contained(session, fault);
-    onSession('stream', (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders, flags: number, raw: string[]) =>
-      this.#begin(stream, headers, raw, (flags & NGHTTP2_FLAG_END_STREAM) !== 0),
+    this.#session = new Session(
+      this,
+      // Twice as much as is served: who is only a little above gets an answer that says so, and no bare reset.
+      { webSocket: this.offersWebSocket, maxHeaderList: 2 * MAX_HEAD },
+      (bytes, taken) => socket.write(bytes, taken),
+      () => atTurnEnd(this),
+      () => this.#taken(),
     );
-    onSession('error', ({ message }: Error) => {
-      host.log.debug(`HTTP/2 connection ended: ${message}`, { code: 'http2_error', client: connection.clientAddress });
-    });
-    const onSocket = contained(socket, fault);
+    const on = contained(socket, (error) => this.fault(error));
+    on('data', (bytes: Buffer) => this.#read(bytes));
     // As with HTTP/1, whoever closes its side has gone.
-    onSocket('end', () => this.destroy());
-    onSocket('close', () => {
+    on('end', () => this.destroy());
+    on('error', () => socket.destroy());
+    on('close', () => {
       this.#isClosed = true;
       host.deadlines.forget(this);
+      this.#session.abandon();
       this.#leave();
     });
+    socket.resume(); // it is paused when a PROXY header was read before
+    if (TOO_OLD.has(connection.tls?.version ?? '')) this.#session.fail(new ConnectionError(ErrorCode.INADEQUATE_SECURITY, 'TLS older than 1.2'));
   }
 
   get isIdle(): boolean {
@@ -102,11 +82,10 @@ export class Http2Connection implements ClientConnection, Timed {
    * served: which stream is the last is said when the client is known to have heard of it, or when none is left.
    */
   endSoon(): void {
-    if (this.#isEnding || this.#session.destroyed) return;
+    if (this.#isEnding) return;
     if (this.isIdle) return this.#close();
     this.#isEnding = true;
-    this.#session.goaway(NGHTTP2_NO_ERROR, ANY_STREAM);
-    this.#session.ping(() => this.#close());
+    this.#session.announceEnd();
   }
 
   destroy(): void {
@@ -130,6 +109,42 @@ export class Http2Connection implements ClientConnection, Timed {
     }
   }
 
+  // From the session.
+
+  requested(stream: Stream, head: HeaderList): void {
+    this.#isUsed = true;
+    if (this.isIdle) this.deadline = Infinity;
+    const one = new Http2Stream(stream, this);
+    this.#streams.add(one);
+    try {
+      one.begin(head);
+    } catch (error) {
+      this.left(one);
+      throw error;
+    }
+    if (this.host.isClosing) this.endSoon();
+  }
+
+  heard(): void {
+    this.#close();
+  }
+
+  leaving(): void {
+    this.#isEnding = true;
+    if (this.isIdle) this.#close();
+  }
+
+  failed(error: ConnectionError): void {
+    this.host.log.debug(`HTTP/2 connection ended: ${error.message}`, { code: 'http2_error', client: this.connection.clientAddress });
+    this.#isEnding = true;
+    this.#isDone = true;
+    this.#limit(MAX_WAIT);
+    this.flush();
+    this.#socket.destroySoon();
+  }
+
+  // From streams.
+
   /** A stream has its answer, and it is now for the client to take it. */
   answered(): void {
     if (this.deadline === Infinity) this.#limit(this.host.timeouts.responseBody);
@@ -143,23 +158,40 @@ export class Http2Connection implements ClientConnection, Timed {
     else this.#limit(this.host.timeouts.keepAlive);
   }
 
-  #begin(stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders, raw: readonly string[], isComplete: boolean): void {
-    // What went wrong is told by its end.
-    stream.on('error', () => {});
-    // Taken back before it was looked at: no backend hears of it.
-    if (stream.closed) return;
-    this.#isUsed = true;
-    if (this.isIdle) this.deadline = Infinity;
-    const one = new Http2Stream(stream, this);
-    this.#streams.add(one);
-    one.begin(headers, raw, isComplete);
-    if (this.host.isClosing) this.endSoon();
+  // From the socket, and to it.
+
+  #read(bytes: Buffer): void {
+    if (this.#isDone) return;
+    this.#session.read(bytes, performance.now());
+    // Whoever does not take what was sent, not even acknowledgements, is not listened to (CVE-2019-9512, CVE-2019-9515).
+    if (this.#session.sender.isClogged) this.#socket.pause();
+  }
+
+  flush(): void {
+    this.#session.sender.pump();
+    this.#session.sender.writer.flush();
+    if (this.#isEnding && this.isIdle) this.#end();
+  }
+
+  #taken(): void {
+    const { sender } = this.#session;
+    if (this.#socket.isPaused() && !sender.isClogged) this.#socket.resume();
+    sender.pump();
   }
 
   #close(): void {
     this.#isEnding = true;
     this.#session.close();
-    if (this.isIdle) this.#limit(MAX_WAIT);
+    if (!this.isIdle) return;
+    this.#limit(MAX_WAIT);
+    atTurnEnd(this);
+  }
+
+  /** Nothing more will be said. */
+  #end(): void {
+    if (this.#isDone) return;
+    this.#isDone = true;
+    this.#socket.end();
   }
 
   #leave(): void {

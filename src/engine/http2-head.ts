@@ -1,4 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { ErrorCode, StreamError } from '../http2/frames.ts';
+import { Role, type HeaderField } from '../http2/header-field.ts';
 import { field, type Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 import { MAX_FIELDS, MAX_TARGET, parseRequestHead, readFields, type FieldFacts, type RequestHead } from '../proxy/request-head.ts';
@@ -8,55 +10,106 @@ import { MAX_HEAD } from './head.ts';
 const MAX_KNOWN = 4_096;
 const CHUNKED = field('Transfer-Encoding', 'chunked');
 
+/** The fields of a request by their roles; the pseudo-header fields come first, and each once (RFC 9113, 8.3). */
+export interface Http2Fields {
+  method: string;
+  path: string;
+  protocol: string | undefined;
+  authority: string | undefined;
+  host: string | undefined;
+  /** -1 where there is no Content-Length. */
+  length: number;
+  /** All but pseudo-header fields and Host. */
+  regular: HeaderField[];
+  /** Of all, as HTTP/1 would count them. */
+  size: number;
+}
+
+function malformed(message: string): StreamError {
+  return new StreamError(ErrorCode.PROTOCOL_ERROR, message);
+}
+
 /**
- * Reads the request heads of one connection. Clients repeat their fields from one request to the next, often word for
- * word: what has been read once is recognised.
+ * Sorts the fields of a request.
+ * @param isComplete no body follows
+ * @param webSocket CONNECT with a protocol is welcome (RFC 8441)
+ * @throws StreamError when the request is malformed (RFC 9113, 8.1.1): it has no answer
+ */
+export function sortFields(fields: readonly HeaderField[], isComplete: boolean, webSocket: boolean): Http2Fields {
+  const said: (string | undefined)[] = [];
+  const regular: HeaderField[] = [];
+  let size = 0;
+  let isRegular = false;
+  for (const one of fields) {
+    const { role, name, value } = one;
+    size += name.length + value.length + 4;
+    if (role === Role.REGULAR || role === Role.COOKIE) {
+      isRegular = true;
+      regular.push(one);
+      continue;
+    }
+    if (role === Role.MALFORMED) throw malformed(`field ${JSON.stringify(name.slice(0, 60))}`);
+    const isPseudo = role <= Role.PROTOCOL;
+    if (said[role] !== undefined || (isPseudo && isRegular)) throw malformed(`${name} repeated or late`);
+    said[role] = value;
+    if (isPseudo) continue;
+    isRegular = true;
+    if (role === Role.CONTENT_LENGTH) regular.push(one);
+  }
+  const { [Role.METHOD]: method, [Role.PATH]: path, [Role.PROTOCOL]: protocol, [Role.AUTHORITY]: authority, [Role.HOST]: host } = said;
+  const length = said[Role.CONTENT_LENGTH] === undefined ? -1 : Number(said[Role.CONTENT_LENGTH]);
+  if (method === undefined) throw malformed('no :method');
+  if (method === 'CONNECT' && protocol === undefined) {
+    if (authority === undefined || path !== undefined || said[Role.SCHEME] !== undefined) throw malformed('CONNECT with a path');
+  } else if (path === undefined || said[Role.SCHEME] === undefined || (authority ?? host) === undefined) {
+    throw malformed('no :path, :scheme or :authority');
+  }
+  if (protocol !== undefined && (method !== 'CONNECT' || !webSocket || authority === undefined)) throw malformed(':protocol');
+  if (path === '*' && method !== 'OPTIONS') throw malformed(':path');
+  if (isComplete && length > 0) throw malformed('a Content-Length without a body');
+  return { method, path: path ?? '', protocol, authority, host, length, regular, size };
+}
+
+/**
+ * Makes request heads of the fields of one connection. Clients repeat their fields from one request to the next, most of them by
+ * index: what has been read once is recognised.
  */
 export class Http2HeadReader {
-  #knownHead: readonly string[] = [];
-  #known: FieldFacts | undefined;
+  #known: { fields: Http2Fields; facts: FieldFacts } | undefined;
 
   /**
-   * @param raw names and values in turn, as node:http2 gives them. nghttp2 has refused pseudo-header fields that are unknown,
-   *   repeated, missing or late, names in upper case, connection-specific fields and repeated lengths, and has dropped
-   *   fields with bytes that HTTP/1 could not carry
    * @param isComplete no body follows
    * @throws ProxyError with the status to answer
    */
-  read(raw: readonly string[], isComplete: boolean): RequestHead {
-    let method = '';
-    let target = '';
-    let protocol: string | undefined;
-    let size = 0;
-    let isKnown = this.#known !== undefined && isComplete === (this.#known.framing === 'none') && raw.length === this.#knownHead.length;
-    for (let i = 0; i + 1 < raw.length; i += 2) {
-      const name = raw[i] ?? '';
-      const value = raw[i + 1] ?? '';
-      size += name.length + value.length + 4;
-      if (name === ':method') method = value;
-      else if (name === ':path') target = value;
-      else isKnown &&= value === this.#knownHead[i + 1];
-      isKnown &&= name === this.#knownHead[i];
-      if (name === ':protocol') protocol = value;
-    }
-    if (target.length > MAX_TARGET) throw new ProxyError('target_too_long', `path of more than ${MAX_TARGET} bytes`);
+  read(fields: Http2Fields, isComplete: boolean): RequestHead {
+    const { method, path, protocol, size } = fields;
+    if (path.length > MAX_TARGET) throw new ProxyError('target_too_long', `path of more than ${MAX_TARGET} bytes`);
     if (size > MAX_HEAD) throw new ProxyError('head_too_large', `head of more than ${MAX_HEAD} bytes`);
-    if (method === 'CONNECT' && protocol === 'websocket') return webSocketHead(raw, target);
-    if (isKnown) return parseRequestHead(method, target, this.#known!);
-    const facts = readFields('2', fieldsOf(raw, isComplete));
-    if (size <= MAX_KNOWN && facts.framing === (isComplete ? 'none' : 'chunked')) {
-      this.#knownHead = raw;
-      this.#known = facts;
+    if (method === 'CONNECT' && protocol === 'websocket') return webSocketHead(fields, path);
+    if (this.#known && isComplete === (this.#known.facts.framing === 'none') && areSame(this.#known.fields, fields)) {
+      return parseRequestHead(method, path, this.#known.facts);
     }
-    return parseRequestHead(method, target, facts);
+    const facts = readFields('2', fieldsOf(fields, isComplete));
+    if (size <= MAX_KNOWN && facts.framing === (isComplete ? 'none' : 'chunked')) this.#known = { fields, facts };
+    return parseRequestHead(method, path, facts);
   }
 }
 
+function areSame(a: Http2Fields, b: Http2Fields): boolean {
+  if (a.authority !== b.authority || a.host !== b.host || a.regular.length !== b.regular.length) return false;
+  for (let i = 0; i < a.regular.length; i += 1) {
+    const one = a.regular[i]!;
+    const other = b.regular[i]!;
+    if (one !== other && (one.name !== other.name || one.value !== other.value)) return false;
+  }
+  return true;
+}
+
 /** What HTTP/1.1 has for it: a GET with an Upgrade, and with a key that the client of HTTP/2 does not make (RFC 8441, 5). */
-function webSocketHead(raw: readonly string[], target: string): RequestHead {
+function webSocketHead(fields: Http2Fields, target: string): RequestHead {
   const key = randomBytes(16).toString('base64');
-  const fields = fieldsOf(raw, true).filter((one) => one.key !== 'sec-websocket-key');
-  const facts = readFields('2', [...fields, field('Sec-WebSocket-Key', key)]);
+  const kept = fieldsOf(fields, true).filter((one) => one.key !== 'sec-websocket-key');
+  const facts = readFields('2', [...kept, field('Sec-WebSocket-Key', key)]);
   if (facts.framing !== 'none') throw new ProxyError('bad_framing', 'a WebSocket with a Content-Length');
   const head = parseRequestHead('GET', target, { ...facts, wantsWebSocket: true });
   return { ...head, webSocketAccept: acceptFor(key) };
@@ -70,35 +123,23 @@ function acceptFor(key: string): string {
 /**
  * The fields of an HTTP/2 request (RFC 9113, 8.3) as they would stand in HTTP/1.1: `:authority` is Host, the crumbs of a
  * cookie are one field (8.2.3), and a body without a length is chunked. Names stay in lower case, order and repetition
- * as they came.
+ * as they came. Nothing is made of `:scheme`: it is the listener that knows whether TLS was spoken.
  */
-function fieldsOf(raw: readonly string[], isComplete: boolean): Field[] {
-  const fields: Field[] = [];
-  let authority: string | undefined;
-  let host: string | undefined;
-  let cookieAt = -1;
-  let isCounted = false;
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const key = raw[i] ?? '';
-    const value = raw[i + 1] ?? '';
-    if (key === ':authority') authority = value;
-    // Nothing is made of `:scheme`: it is the listener that knows whether TLS was spoken.
-    else if (key.startsWith(':')) continue;
-    else if (key === 'host') host = value;
-    else if (key === 'cookie' && cookieAt !== -1) fields[cookieAt] = { name: key, key, value: `${fields[cookieAt]?.value}; ${value}` };
-    else {
-      if (key === 'cookie') cookieAt = fields.length;
-      isCounted ||= key === 'content-length';
-      fields.push({ name: key, key, value });
-    }
-  }
-  if (fields.length > MAX_FIELDS) throw new ProxyError('head_too_large', `more than ${MAX_FIELDS} fields`);
+function fieldsOf({ regular, authority, host, length }: Http2Fields, isComplete: boolean): Field[] {
+  if (regular.length > MAX_FIELDS) throw new ProxyError('head_too_large', `more than ${MAX_FIELDS} fields`);
   // RFC 9113, 8.3.1: they must not differ; whoever looked at the other one would see another site.
   if (authority !== undefined && host !== undefined && authority.toLowerCase() !== host.toLowerCase()) {
     throw new ProxyError('bad_host', `:authority names ${authority}, Host names ${host}`);
   }
-  authority ??= host;
-  if (authority !== undefined) fields.unshift(field('Host', authority));
-  if (!isCounted && !isComplete) fields.push(CHUNKED);
+  const fields: Field[] = [field('Host', authority ?? host ?? '')];
+  let cookieAt = -1;
+  for (const one of regular) {
+    if (one.role === Role.COOKIE && cookieAt !== -1) fields[cookieAt] = field('cookie', `${fields[cookieAt]?.value}; ${one.value}`);
+    else {
+      if (one.role === Role.COOKIE) cookieAt = fields.length;
+      fields.push(one);
+    }
+  }
+  if (length === -1 && !isComplete) fields.push(CHUNKED);
   return fields;
 }

@@ -1,24 +1,24 @@
-import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
+import { ErrorCode } from '../http2/frames.ts';
+import type { HeaderField, HeaderList } from '../http2/header-field.ts';
+import { Pieces } from '../http2/pieces.ts';
+import type { Stream, StreamHandler } from '../http2/stream.ts';
 import type { ClientStream, Connection } from '../proxy/client-stream.ts';
-import { contained } from '../proxy/contained.ts';
 import type { AnswerHead } from '../proxy/engine.ts';
 import type { Exchange } from '../proxy/exchange.ts';
-import { fieldsFromRaw, type Field } from '../proxy/headers.ts';
+import { field, type Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 import type { ConnectionHost } from './client-connection.ts';
-import { HeldBody } from './held-body.ts';
-import type { Http2HeadReader } from './http2-head.ts';
+import { httpDate } from './date.ts';
+import { sortFields, type Http2HeadReader } from './http2-head.ts';
 import { Http2Tunnel } from './http2-tunnel.ts';
-
-/** What a stream is destroyed with to be reset with INTERNAL_ERROR. */
-const BROKEN_OFF = new Error('the answer broke off');
 
 /** The connection that a stream belongs to. */
 export interface Http2StreamOwner {
   readonly connection: Connection;
   readonly host: ConnectionHost;
   readonly heads: Http2HeadReader;
+  readonly offersWebSocket: boolean;
   /** The stream has its answer, and it is now for the client to take it. */
   answered(): void;
   /** The stream is closed, and its exchange accounted for. */
@@ -26,175 +26,182 @@ export interface Http2StreamOwner {
 }
 
 /** One request of an HTTP/2 connection, and its answer (RFC 9113, 8.1). */
-export class Http2Stream implements ClientStream {
+export class Http2Stream implements ClientStream, StreamHandler {
   readonly connection: Connection;
-  readonly #stream: ServerHttp2Stream;
+  readonly #stream: Stream;
   readonly #owner: Http2StreamOwner;
   #exchange: Exchange | undefined;
   #isHead = false;
-  /** The request has been read to its end. */
-  #isRead = false;
+  /** The request body goes to the exchange; it goes nowhere when there is none, or nobody wants it. */
+  #hasBody = false;
   /** What the backend does not take of it yet. */
-  #held: HeldBody | undefined;
-  #requestTrailers: readonly Field[] = [];
-  /** More was given at a time than the client took. */
-  #isFull = false;
-  #isTunnel = false;
+  readonly #held = new Pieces();
+  #isHolding = false;
+  /** The trailers of a body whose last pieces are held. */
+  #heldEnd: readonly Field[] | undefined;
+  #tunnel: Http2Tunnel | undefined;
   /** No DATA follows the head of the answer. */
   #bodyless = false;
-  #trailers: readonly Field[] | undefined;
+  /** Bytes of the answer that are still to come; -1 when only its end will tell. */
+  #left = -1;
   /** Bytes of the answer that the client had left when it was last looked at. */
   #waiting = -1;
 
-  /** `stream` must have an error listener. */
-  constructor(stream: ServerHttp2Stream, owner: Http2StreamOwner) {
+  constructor(stream: Stream, owner: Http2StreamOwner) {
     this.connection = owner.connection;
     this.#stream = stream;
     this.#owner = owner;
-    contained(stream, this.#fault)('close', () => this.#gone());
   }
 
-  #gone(): void {
-    if (!this.#isTunnel) this.#exchange?.clientGone();
-    if (this.#stream.destroyed && this.#exchange?.isOver !== false) this.#owner.left(this);
-  }
-
-  /** An error of ours: it ends this stream and no other. */
-  readonly #fault = (error: Error): void => {
-    this.#exchange?.fault(error);
-    this.cut();
-  };
-
-  /**
-   * @param headers the head of the request by name, and `raw` as it came: names and values in turn
-   * @param isComplete no body follows
-   */
-  begin(headers: IncomingHttpHeaders, raw: readonly string[], isComplete: boolean): void {
-    const { heads, host } = this.#owner;
-    const { ':method': method, ':path': path } = headers;
-    this.#isHead = method === 'HEAD';
-    this.#isRead = isComplete;
+  /** @throws StreamError when the head is malformed */
+  begin(list: HeaderList): void {
+    const { heads, host, offersWebSocket } = this.#owner;
+    const stream = this.#stream;
+    const isComplete = stream.isReceived;
+    const fields = sortFields(list.fields, isComplete, offersWebSocket);
+    stream.handler = this;
+    stream.contentLeft = fields.length;
+    this.#isHead = fields.method === 'HEAD';
     try {
-      const head = heads.read(raw, isComplete);
-      this.#exchange = host.handler.begin(this, head);
+      const head = heads.read(fields, isComplete);
       // What comes before the backend has switched belongs to the WebSocket.
-      if (head.webSocket) return this.#holdBody().hold();
-      if (!isComplete && head.framing !== 0) this.#readBody(this.#exchange);
+      this.#isHolding = head.webSocket;
+      this.#hasBody = head.webSocket || head.framing === 'chunked' || (head.framing !== 'none' && head.framing > 0);
+      this.#exchange = host.handler.begin(this, head);
     } catch (error) {
       const refusal = error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message);
-      this.#exchange = host.handler.reject(this, refusal, `${method} ${path}`);
+      this.#exchange = host.handler.reject(this, refusal, `${fields.method} ${fields.path}`);
     }
-    this.#stream.resume();
+    // What was refused at once has ended before its exchange was known here.
+    if (stream.isClosed) this.#gone();
   }
 
-  /** DATA that does not add up to Content-Length never gets here: nghttp2 resets the stream (RFC 9113, 8.1.1). */
-  #readBody(exchange: Exchange): void {
-    const stream = this.#stream;
-    const on = contained(stream, this.#fault);
-    const held = this.#holdBody();
-    on('aborted', () => this.#gone());
-    on('data', (piece: Buffer) => {
-      if (exchange.body(piece)) exchange.flushBody();
-      else held.hold();
-    });
-    on('trailers', (_fields: unknown, _flags: number, raw: string[]) => {
-      this.#requestTrailers = fieldsFromRaw(raw);
-    });
-    on('end', () => {
-      this.#isRead = true;
-      // Node ends a stream that was reset, too.
-      if (stream.closed) return exchange.clientGone();
-      exchange.bodyEnded(this.#requestTrailers);
-      exchange.flushBody();
+  /** An error of ours ends this stream and no other. */
+  #contained(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#exchange?.fault(error as Error);
+      this.cut();
+    }
+  }
+
+  // The request.
+
+  data(piece: Buffer): void {
+    if (!this.#hasBody) return this.#stream.consumed(piece.length);
+    if (this.#isHolding) return this.#held.add(piece);
+    this.#contained(() => {
+      this.#give(piece);
+      this.#exchange?.flushBody();
     });
   }
 
-  #holdBody(): HeldBody {
-    return (this.#held = new HeldBody(this.#stream));
+  ended(trailers: readonly HeaderField[]): void {
+    if (!this.#hasBody) return;
+    if (this.#isHolding) this.#heldEnd = trailers;
+    else this.#contained(() => this.#end(trailers));
   }
 
   resumeBody(): void {
-    this.#held?.release((piece) => this.#exchange?.body(piece) ?? true);
+    const held = this.#held;
+    this.#isHolding = false;
+    while (held.length > 0 && !this.#isHolding) {
+      const piece = held.first(held.length);
+      held.drop(piece.length);
+      this.#give(piece);
+    }
+    if (!this.#isHolding && this.#heldEnd) this.#end(this.#heldEnd);
     this.#exchange?.flushBody();
   }
 
+  #give(piece: Buffer): void {
+    const takesMore = this.#tunnel ? this.#tunnel.push(piece) : this.#exchange?.body(piece) !== false;
+    if (!takesMore) this.#isHolding = true;
+    this.#stream.consumed(piece.length);
+  }
+
+  #end(trailers: readonly Field[]): void {
+    this.#heldEnd = undefined;
+    if (this.#tunnel) return void this.#tunnel.push(null);
+    this.#exchange?.bodyEnded(trailers);
+    this.#exchange?.flushBody();
+  }
+
+  closed(): void {
+    this.#contained(() => {
+      if (this.#tunnel) this.#tunnel.destroy();
+      else this.#exchange?.clientGone();
+    });
+    this.#gone();
+  }
+
+  #gone(): void {
+    if (this.#stream.isClosed && this.#exchange?.isOver) this.#owner.left(this);
+  }
+
+  // The answer.
+
   inform(status: number, fields: readonly Field[]): void {
-    if (!this.#stream.closed) this.#stream.additionalHeaders(headersOf(fields, { ':status': status }));
+    this.#stream.respond(status, fields, false);
   }
 
   respond({ status, fields, framing }: AnswerHead): void {
-    const stream = this.#stream;
-    if (stream.closed) return;
     this.#bodyless = this.#isHead || framing === 'none' || framing === 0 || status === 205;
-    const raw = [':status', String(status)];
+    this.#left = framing === 'chunked' || framing === 'none' ? -1 : framing;
+    let { list } = fields;
     // A Content-Length that no DATA follows would be malformed (RFC 9113, 8.1.1), and a 205 has none (RFC 9110, 15.3.6).
-    for (const { key, value } of fields.list) if (key !== 'content-length' || status !== 205) raw.push(key, value);
-    stream.respond(raw, { endStream: this.#bodyless, waitForTrailers: !this.#bodyless && framing === 'chunked' });
-    if (!this.#bodyless && framing === 'chunked') contained(stream, this.#fault)('wantTrailers', () => this.#sendTrailers());
+    if (status === 205) list = list.filter(({ key }) => key !== 'content-length');
+    // RFC 9110, 6.6.1: whoever forwards an answer without a date adds one.
+    if (!list.some(({ key }) => key === 'date')) list = [...list, field('date', httpDate())];
+    this.#stream.respond(status, list, this.#bodyless);
   }
 
-  write(piece: Buffer): boolean {
-    const stream = this.#stream;
-    if (this.#bodyless || stream.writableEnded || stream.write(piece)) return true;
-    if (!this.#isFull) contained(stream, this.#fault)('drain', () => this.#exchange?.clientDrained());
-    this.#isFull = true;
-    return false;
+  write(piece: Buffer, release?: () => void): boolean {
+    if (this.#bodyless) return true;
+    if (this.#left !== -1) this.#left -= piece.length;
+    return this.#stream.write(piece, this.#left === 0, release);
   }
 
   /** Frames are collected and sent once a turn of the event loop. */
   flush(): void {}
 
-  end(trailers: readonly Field[]): void {
-    if (this.#isTunnel) return this.#gone();
-    const stream = this.#stream;
-    const waitsForTrailers = stream.listenerCount('wantTrailers') > 0;
-    this.#trailers = trailers;
-    if (!stream.writableEnded) stream.end();
-    if (!waitsForTrailers) this.#stopReading();
-    this.#owner.answered();
+  drained(): void {
+    this.#contained(() => {
+      if (this.#tunnel) this.#tunnel.drained();
+      else this.#exchange?.clientDrained();
+    });
   }
 
-  /** `close` would end the stream before it resets it, and a client could take what it has for the whole. */
+  end(trailers: readonly Field[]): void {
+    const stream = this.#stream;
+    if (this.#tunnel || stream.isClosed) return this.#gone();
+    stream.end(trailers);
+    if (!stream.isClosed) this.#owner.answered();
+  }
+
   cut(): void {
-    this.#stream.destroy(BROKEN_OFF);
+    this.#stream.reset(ErrorCode.INTERNAL_ERROR);
   }
 
   /** Cuts a complete answer of which the client has taken nothing since the last call; until then the exchange keeps the time. */
   cutStalled(): void {
     if (this.#exchange?.isOver !== true) return;
-    const waiting = this.#stream.bufferSize;
+    const waiting = this.#stream.waiting.length;
     if (waiting === this.#waiting) this.cut();
     this.#waiting = waiting;
   }
 
   switchProtocols(fields: readonly Field[]): Duplex | undefined {
     const stream = this.#stream;
-    if (stream.closed || !this.#held) return undefined;
-    this.#isTunnel = true;
-    const raw = [':status', '200'];
+    if (stream.isClosed) return undefined;
     // That one is for clients of HTTP/1.1, which have sent a key (RFC 8441, 5).
-    for (const { key, value } of fields) if (key !== 'sec-websocket-accept') raw.push(key, value);
-    stream.respond(raw);
-    return new Http2Tunnel(stream, this.#held);
+    stream.respond(
+      200,
+      fields.filter(({ key }) => key !== 'sec-websocket-accept'),
+      false,
+    );
+    this.#tunnel = new Http2Tunnel(stream, () => this.resumeBody());
+    return this.#tunnel;
   }
-
-  #sendTrailers(): void {
-    this.#stream.sendTrailers(headersOf(this.#trailers ?? [], {}));
-    // It is sent in the next turn.
-    setImmediate(() => this.#stopReading());
-  }
-
-  /** After the whole answer, what is left of the request is of no use to anyone (RFC 9113, 8.1). */
-  #stopReading(): void {
-    if (this.#isRead) return;
-    this.resumeBody();
-    this.#stream.close(constants.NGHTTP2_NO_ERROR);
-  }
-}
-
-/** As node:http2 takes them where it takes no list: the values of a repeated field stay together. */
-function headersOf(fields: readonly Field[], headers: OutgoingHttpHeaders): OutgoingHttpHeaders {
-  const values = Map.groupBy(fields, ({ key }) => key);
-  for (const [key, group] of values) headers[key] = group.map(({ value }) => value);
-  return headers;
 }

@@ -1,42 +1,45 @@
 import { Duplex } from 'node:stream';
-import type { ServerHttp2Stream } from 'node:http2';
-import { contained } from '../proxy/contained.ts';
-import type { HeldBody } from './held-body.ts';
+import { ErrorCode } from '../http2/frames.ts';
+import type { Stream } from '../http2/stream.ts';
 
 /** A stream of an HTTP/2 connection as the two-way stream that a WebSocket is carried on (RFC 8441, 5). */
 export class Http2Tunnel extends Duplex {
-  readonly #stream: ServerHttp2Stream;
-  readonly #held: HeldBody;
+  readonly #stream: Stream;
+  readonly #onRead: () => void;
+  /** Called when the client takes more. */
+  #written: ((error?: Error | null) => void) | undefined;
 
-  /** @param held holds what the client has sent already */
-  constructor(stream: ServerHttp2Stream, held: HeldBody) {
+  /** @param onRead what the client sends is wanted: it is to be pushed, until that returns false */
+  constructor(stream: Stream, onRead: () => void) {
     super();
     this.#stream = stream;
-    this.#held = held;
-    const on = contained(stream, (error) => this.destroy(error));
-    on('data', (piece: Buffer) => {
-      if (!this.push(piece)) held.hold();
-    });
-    on('end', () => this.push(null));
-    on('close', () => this.destroy());
+    this.#onRead = onRead;
+  }
+
+  drained(): void {
+    const written = this.#written;
+    this.#written = undefined;
+    written?.();
   }
 
   override _read(): void {
-    this.#held.release((piece) => this.push(piece));
+    this.#onRead();
   }
 
   override _write(piece: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
-    this.#stream.write(piece, done);
+    if (this.#stream.write(piece, false)) done();
+    else this.#written = done;
   }
 
   override _final(done: () => void): void {
-    this.#stream.end(done);
+    this.#stream.end([]);
+    done();
   }
 
   /** RFC 8441, 5: what neither side has ended in order is reset. */
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    if (this.readableEnded || this.writableFinished) this.#stream.close();
-    else this.#stream.destroy(error ?? new Error('the WebSocket broke off'));
+    if (this.readableEnded || this.writableFinished) this.#stream.end([]);
+    else this.#stream.reset(ErrorCode.INTERNAL_ERROR);
     done(error);
   }
 }

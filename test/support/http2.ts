@@ -80,7 +80,16 @@ export async function answerOf(stream: http2.ClientHttp2Stream): Promise<Http2An
 /** RFC 9113, 6. */
 export const frameTypes = { data: 0, headers: 1, priority: 2, rstStream: 3, settings: 4, ping: 6, goaway: 7, windowUpdate: 8, continuation: 9 };
 /** RFC 9113, 7. */
-export const errorCodes = { noError: 0, protocolError: 1, internalError: 2, streamClosed: 5, refusedStream: 7, cancel: 8, enhanceYourCalm: 11 };
+export const errorCodes = {
+  noError: 0,
+  protocolError: 1,
+  internalError: 2,
+  streamClosed: 5,
+  refusedStream: 7,
+  cancel: 8,
+  enhanceYourCalm: 11,
+  inadequateSecurity: 12,
+};
 export const flags = { endStream: 1, ack: 1, endHeaders: 4 };
 
 export interface Frame {
