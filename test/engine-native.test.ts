@@ -54,6 +54,27 @@ test('slow clients get each their own bytes', limit, async (t) => {
   }
 });
 
+test('clients that send at the same time to a slow backend have each their own bytes sent', limit, async (t) => {
+  const letters = 'abcdef';
+  const size = 2_000_000;
+  const arrived: (() => void)[] = [];
+  const { url } = await httpBackend(t, (req, res) => {
+    arrived.push(() => req.pipe(res));
+    if (arrived.length === letters.length) for (const go of arrived) go();
+  });
+  const front = await startFront(t, configOf({ backends: [url] }));
+  await Promise.all(
+    Array.from(letters, async (letter, n) => {
+      const client = await front.connect();
+      const body = letter.repeat(size);
+      const chunk = `${(size / 100).toString(16)}\r\n${letter.repeat(size / 100)}\r\n`;
+      const framed = n % 2 === 0 ? `Content-Length: ${size}\r\n\r\n${body}` : `Transfer-Encoding: chunked\r\n\r\n${chunk.repeat(100)}0\r\n\r\n`;
+      client.send(`POST / HTTP/1.1\r\nHost: a.test\r\n${framed}`);
+      assert.equal((await client.answer()).body, body);
+    }),
+  );
+});
+
 both('an error of ours in one exchange costs that exchange, not the process', async (t, engine) => {
   const waiting = Promise.withResolvers<() => void>();
   const { url } = await httpBackend(t, (req, res) => (req.url === '/slow' ? waiting.resolve(() => res.end('good')) : res.end('bad')));

@@ -58,6 +58,31 @@ test('requests of one TLS connection, with bodies both ways, and pipelined', lim
   await closed;
 });
 
+test('bodies and messages of several TLS clients at the same time', limit, async (t) => {
+  const { url, server } = await httpBackend(t, (req, res) => void req.pipe(res));
+  server.on('upgrade', (_req, socket, early) => {
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+    socket.write(early);
+    socket.pipe(socket);
+  });
+  const { connect } = await startTls(t, url);
+  await Promise.all(
+    Array.from('abcdef', async (letter, n) => {
+      const client = await connect();
+      const body = letter.repeat(1_000_000);
+      if (n % 2 === 0) {
+        client.send(`POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+        assert.equal((await client.answer()).body, body);
+      } else {
+        client.send(`GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n${body}`);
+        await client.until(() => client.text.length >= client.text.indexOf('\r\n\r\n') + 4 + body.length);
+        assert(client.text.endsWith(`\r\n\r\n${body}`));
+      }
+      client.socket.destroy();
+    }),
+  );
+});
+
 test('a WebSocket over TLS', limit, async (t) => {
   const backend = await new RawBackend(({ socket, text }) => {
     if (text.endsWith('\r\n\r\n')) socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello');

@@ -12,7 +12,9 @@ import { AnswerWriter } from './answer-writer.ts';
 import { BodyReader } from './body-reader.ts';
 import type { ClientConnection, ConnectionHost } from './client-connection.ts';
 import { findHeadEnd } from './head.ts';
+import { ReadBuffer } from './read-buffer.ts';
 import { RequestScanner } from './request-scanner.ts';
+import { takeReads } from './socket-reads.ts';
 
 const NOTHING = Buffer.alloc(0);
 /** Bytes that a client may send ahead of its answer; then its socket is not read. */
@@ -34,6 +36,11 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
   readonly #writer: AnswerWriter;
   readonly #scanner = new RequestScanner();
   #input: Buffer = NOTHING;
+  /** Bytes of a body that have come in this turn, or since the exchange wants to wait. */
+  #collected: ReadBuffer | undefined;
+  #isBlocked = false;
+  /** Whose bytes are being looked at. */
+  #lent: ReadBuffer | undefined;
   /** How much of the input has been searched for the end of a head. */
   #searched = 0;
   /** The first request has begun to arrive. */
@@ -68,7 +75,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
     this.deadline = performance.now() + host.timeouts.requestHeader;
     host.deadlines.watch(this);
     const on = contained(socket, (error) => this.fault(error));
-    on('data', (bytes: Buffer) => this.#read(bytes));
+    takeReads(socket, (bytes) => this.#read(bytes));
     on('end', () => this.#peerEnded());
     on('drain', () => this.#drained());
     on('error', () => socket.destroy());
@@ -130,15 +137,51 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
 
   // Reading.
 
+  /** @param bytes valid until this returns */
   #read(bytes: Buffer): void {
+    if (this.#body) this.#collect(bytes);
+    else this.#take(bytes);
+  }
+
+  /** What comes of a body in one turn of the event loop goes on in one piece: TLS gives 16 KB at a time. */
+  #collect(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length;) {
+      if (!this.#collected) {
+        this.#collected = ReadBuffer.take();
+        setImmediate(() => this.#isBlocked || this.#passOn());
+      }
+      at += this.#collected.add(bytes, at);
+      if (this.#collected.isFull) this.#passOn();
+    }
+  }
+
+  #passOn(): void {
+    const collected = this.#collected;
+    if (!collected) return;
+    this.#collected = undefined;
+    this.#lent = collected;
+    const release = collected.hold();
+    this.#take(collected.filled);
+    this.#lent = undefined;
+    release();
+  }
+
+  /** @param bytes valid until this returns */
+  #take(bytes: Buffer): void {
     if (this.#isLingering || this.#isTunnel) return;
-    this.#input = this.#input.length === 0 ? bytes : Buffer.concat([this.#input, bytes]);
-    this.#advance();
+    try {
+      this.#input = this.#input.length === 0 ? bytes : Buffer.concat([this.#input, bytes]);
+      this.#advance();
+      if (this.#input.length > 0) this.#input = Buffer.from(this.#input);
+    } catch (error) {
+      this.fault(error as Error);
+    }
   }
 
   /** RFC 9112, 9.6 leaves open what a client means by closing its side; to nginx, too, it has gone away. */
   #peerEnded(): void {
     if (this.#isTunnel) return;
+    this.#passOn();
     if (this.#exchange?.isOver === false) this.destroy();
     else this.endSoon();
   }
@@ -219,9 +262,10 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
   #readBody(exchange: Exchange, body: BodyReader): void {
     this.#isHesitant = false;
     try {
+      const lent = this.#lent;
       const taken = body.read(this.#input, (piece) => {
         if (exchange.isOver) this.#left -= piece.length;
-        else if (!exchange.body(piece)) this.#socket.pause();
+        else if (!exchange.body(lent ? piece : Buffer.from(piece), lent?.hold())) this.#block();
       });
       this.#input = taken === this.#input.length ? NOTHING : this.#input.subarray(taken);
     } catch (error) {
@@ -235,6 +279,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
     }
     if (body.done) {
       this.#body = undefined;
+      this.resumeBody();
       exchange.bodyEnded(body.trailers);
       this.#settle();
     } else if (this.#left < 0) {
@@ -243,8 +288,16 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
     exchange.flushBody();
   }
 
+  /** The socket is read on until there is as much as goes on in one piece: whoever does not read does not notice that the client has gone. */
+  #block(): void {
+    if (this.#isBlocked) this.#socket.pause();
+    this.#isBlocked = true;
+  }
+
   resumeBody(): void {
-    this.#socket.resume();
+    this.#isBlocked = false;
+    this.#passOn();
+    if (this.#socket.isPaused()) this.#socket.resume();
   }
 
   // Answering.
@@ -302,7 +355,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
       this.#exchange = undefined;
       this.#linger();
     } else if (this.#body) {
-      this.#socket.resume();
+      this.resumeBody();
       if (this.#isLast) this.#linger();
       else this.#limit(MAX_WAIT);
     } else {

@@ -1,5 +1,11 @@
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TunnelTraffic } from '../proxy/engine.ts';
+import { ReadBuffer } from './read-buffer.ts';
+import { takeReads } from './socket-reads.ts';
+
+/** Up to here a buffer of its own costs less than one that is used again. */
+const SMALL = 4_096;
 
 /**
  * Joins two connections until either ends: what had arrived is still delivered, then both are closed. A half-closed
@@ -31,10 +37,10 @@ export function joinTunnel(client: Duplex, backend: Duplex, idle: number, halfCl
       timer = setTimeout(check, ms);
     };
     const carry = (from: Duplex, to: Duplex, count: (bytes: number) => void): void => {
-      from.on('data', (chunk: Buffer) => {
+      takeReads(from, (bytes) => {
         movedAt = performance.now();
-        count(chunk.length);
-        if (!to.write(chunk)) from.pause();
+        count(bytes.length);
+        if (!writeCopy(to, bytes)) from.pause();
       });
       to.on('drain', () => {
         movedAt = performance.now();
@@ -57,4 +63,16 @@ export function joinTunnel(client: Duplex, backend: Duplex, idle: number, halfCl
     carry(backend, client, (bytes) => (traffic.sent += bytes));
     if (client.destroyed || backend.destroyed) cut();
   });
+}
+
+function writeCopy(to: Duplex, bytes: Buffer): boolean {
+  // A stream of HTTP/2 takes bytes over before it sends them.
+  if (bytes.length <= SMALL || !(to instanceof Socket)) return to.write(Buffer.from(bytes));
+  let isReady = true;
+  for (let at = 0; at < bytes.length;) {
+    const buffer = ReadBuffer.take();
+    at += buffer.add(bytes, at);
+    isReady = to.write(buffer.filled, buffer.hold());
+  }
+  return isReady;
 }

@@ -11,6 +11,7 @@ import { findResponseHeadEnd, scanResponseHead } from './head.ts';
 import { MessageWriter } from './message-writer.ts';
 import { ReadBuffer } from './read-buffer.ts';
 import { parseResponseHead, type ResponseHead } from './response-head.ts';
+import { sharedBytes } from './socket-reads.ts';
 import { joinTunnel } from './tunnel.ts';
 
 /** Most applications close an idle connection after 5 s. */
@@ -69,7 +70,7 @@ export class UpstreamConnection implements BackendStream, Timed {
   /** How long it may be idle, in ms. */
   #idle = IDLE;
 
-  /** @param beginning with `mayTunnel`, the connection may be given away after a 101, so it must be an ordinary stream */
+  /** @param beginning with `mayTunnel`, the connection may be given away after a 101 */
   constructor(backend: BackendAddress, owner: UpstreamOwner, { mayTunnel, tls, prelude }: Beginning & { mayTunnel: boolean }) {
     this.tls = tls;
     this.prelude = prelude;
@@ -78,7 +79,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     // Reading into a buffer of our own instead of a new one each time saves a tenth of a small request.
     const onread = { buffer: () => this.#readBuffer(), callback: (length: number) => this.#onRead(length) };
     // Node does not read like this through one socket into another.
-    const isStream = mayTunnel || (tls !== undefined && prelude !== undefined);
+    const isStream = tls !== undefined && prelude !== undefined;
     const socket = open(backend, { tls, prelude }, isStream ? {} : { onread });
     this.#socket = socket;
     if (!mayTunnel) readsOnAfterFailedWrite(socket);
@@ -133,8 +134,8 @@ export class UpstreamConnection implements BackendStream, Timed {
 
   // The request.
 
-  write(piece: Buffer): boolean {
-    return !failedWrite(this.#socket) && this.#writer.write(piece);
+  write(piece: Buffer, release?: () => void): boolean {
+    return !failedWrite(this.#socket) && this.#writer.write(piece, release);
   }
 
   flush(): void {
@@ -167,6 +168,8 @@ export class UpstreamConnection implements BackendStream, Timed {
   // The answer.
 
   #readBuffer(): Buffer {
+    // A tunnel is idle for most of its time.
+    if (this.#isTunnel) return sharedBytes;
     this.#reading ??= ReadBuffer.take();
     return this.#reading.bytes;
   }
@@ -181,12 +184,12 @@ export class UpstreamConnection implements BackendStream, Timed {
     }
     this.#reading = undefined;
     this.#lent = buffer;
-    buffer.hold();
+    const release = buffer.hold();
     this.#read(bytes);
     this.#lent = undefined;
     // The beginning of something must not be read over.
     if (this.#input.length > 0) this.#input = Buffer.from(this.#input);
-    buffer.release();
+    release();
     return true;
   }
 
@@ -240,10 +243,7 @@ export class UpstreamConnection implements BackendStream, Timed {
 
   #readBody(recipient: Recipient, body: BodyReader): boolean {
     const lent = this.#lent;
-    const taken = body.read(this.#input, (piece) => {
-      lent?.hold();
-      recipient.received(piece, lent?.release);
-    });
+    const taken = body.read(this.#input, (piece) => recipient.received(piece, lent?.hold()));
     this.#input = taken === this.#input.length ? NOTHING : this.#input.subarray(taken);
     if (body.done) this.#complete(recipient, body);
     return true;
@@ -277,7 +277,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#recipient = undefined;
     socket.pause();
     this.#isTunnel = true;
-    if (this.#input.length > 0) socket.unshift(this.#input);
+    if (this.#input.length > 0) socket.unshift(Buffer.from(this.#input));
     this.#input = NOTHING;
     recipient.switched(head, (client, idle) => joinTunnel(client, socket, idle));
   }

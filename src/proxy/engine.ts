@@ -75,8 +75,11 @@ export interface TunnelTraffic {
 export interface BackendStream {
   /** The connection was there already; `connected` will not be called. */
   readonly isConnected: boolean;
-  /** @returns false when the giver should wait for `drained` */
-  write(piece: Buffer): boolean;
+  /**
+   * @param release may be called when the bytes of the piece are not needed any more
+   * @returns false when the giver should wait for `drained`
+   */
+  write(piece: Buffer, release?: () => void): boolean;
   /** What was written so far may be sent; more may take a while. */
   flush(): void;
   end(trailers: readonly Field[]): void;

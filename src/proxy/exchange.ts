@@ -143,7 +143,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   // From the client.
 
   /** A piece of the request body. @returns false when the client should wait for `resumeBody` */
-  body(piece: Buffer): boolean {
+  body(piece: Buffer, release?: () => void): boolean {
     if (this.#over) return true;
     if (this.#buffered) return this.#buffer(this.#buffered, piece);
     if (!this.#connected || !this.#backend) {
@@ -151,7 +151,7 @@ export class Exchange implements Recipient, Timed, Waiter {
       return false;
     }
     // A client that does not wait for its 100 (Continue) has a reason (RFC 9110, 10.1.1).
-    this.#blocked = !this.#backend.write(piece);
+    this.#blocked = !this.#backend.write(piece, release);
     this.#arm();
     return !this.#blocked;
   }
