@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import type { ClientHello } from '../src/tls/client-hello.ts';
 import { canVerify as canVerifyUnder, chooseIdentity, ecdsaSuites, type SigningKey } from '../src/tls/key-choice.ts';
-import { ecdsaSuitesIn } from '../src/tls/policy.ts';
+import { ecdsaSuitesIn, signsWithSha1 } from '../src/tls/policy.ts';
 
 const tls13: ClientHello = {
   serverName: undefined,
@@ -16,7 +16,11 @@ const tls13: ClientHello = {
 const tls12: ClientHello = { ...tls13, versions: [0x0303], cipherSuites: [0xc02b, 0xc02f] };
 const tls10: ClientHello = { ...tls13, versions: [0x0301], cipherSuites: [0xc00a, 0xc014], signatureAlgorithms: undefined };
 
-const terms = (highestVersion: number, suites: Iterable<number> = Object.values(ecdsaSuites)) => ({ highestVersion, ecdsaSuites: () => new Set(suites) });
+const terms = (highestVersion: number, suites: Iterable<number> = Object.values(ecdsaSuites)) => ({
+  highestVersion,
+  ecdsaSuites: () => new Set(suites),
+  signsWithSha1: false,
+});
 const canVerify = (hello: ClientHello, key: SigningKey, highestVersion: number) => canVerifyUnder(hello, key, terms(highestVersion));
 
 test('TLS 1.3 goes by signature schemes alone, each ECDSA curve its own', () => {
@@ -34,6 +38,16 @@ test('TLS 1.2 needs a suite, the curve and a signature algorithm', () => {
   assert.ok(!canVerify({ ...tls12, signatureAlgorithms: [0x0804] }, 'prime256v1', 0x0304));
   assert.ok(!canVerify({ ...tls12, cipherSuites: [0xc02b] }, 'rsa', 0x0304));
   assert.ok(canVerify({ ...tls12, signatureAlgorithms: [0x0807] }, 'ed25519', 0x0304));
+});
+
+test('SHA-1 counts where the virtual host signs with it', () => {
+  const hello = { ...tls12, signatureAlgorithms: [0x0203, 0x0401] };
+  assert.ok(!canVerify(hello, 'prime256v1', 0x0304) && canVerify(hello, 'rsa', 0x0304));
+  assert.ok(canVerifyUnder(hello, 'prime256v1', { ...terms(0x0304), signsWithSha1: true }));
+  assert.ok(canVerify({ ...tls12, signatureAlgorithms: [0x0303] }, 'prime256v1', 0x0304), 'SHA-224 is good enough');
+
+  assert.equal(signsWithSha1('ALL@SECLEVEL=0'), true);
+  assert.equal(signsWithSha1('ALL:@SECLEVEL=0:@SECLEVEL=2'), false);
 });
 
 test('TLS 1.0 goes by suites and curves', () => {

@@ -16,8 +16,9 @@ const schemes: Record<SigningKey, number[]> = {
 };
 
 /** Below TLS 1.3 the hash and the key type are independent of the curve, and RSA may sign with PKCS#1. */
-const rsaSchemes12 = [...schemes.rsa, 0x0401, 0x0501, 0x0601, 0x0201];
-const ecdsaSchemes12 = [0x0403, 0x0503, 0x0603, 0x0203];
+const rsaSchemes12 = [...schemes.rsa, 0x0401, 0x0501, 0x0601, 0x0301];
+const ecdsaSchemes12 = [0x0403, 0x0503, 0x0603, 0x0303];
+const sha1Schemes12 = { rsa: 0x0201, ecdsa: 0x0203 };
 const curveGroups: Partial<Record<SigningKey, number>> = { prime256v1: 23, secp384r1: 24, secp521r1: 25 };
 
 /**
@@ -45,25 +46,28 @@ export interface Terms {
   highestVersion: number;
   /** Those of `ecdsaSuites` that its cipher list holds. */
   ecdsaSuites: () => ReadonlySet<number>;
+  /** Signs with SHA-1 for clients of TLS 1.2 that know nothing better. */
+  signsWithSha1: boolean;
 }
 
 /**
  * Whether the client can verify a handshake signed with this kind of key, at the version the two sides will negotiate.
  */
-export function canVerify(hello: ClientHello, key: SigningKey, { highestVersion, ecdsaSuites }: Terms): boolean {
+export function canVerify(hello: ClientHello, key: SigningKey, { highestVersion, ecdsaSuites, signsWithSha1 }: Terms): boolean {
   const offered = hello.signatureAlgorithms;
   const accepts = (accepted: number[]) => offered?.some((scheme) => accepted.includes(scheme)) ?? false;
+  const accepts12 = (accepted: number[], sha1: number) => offered === undefined || accepts(accepted) || (signsWithSha1 && offered.includes(sha1));
   if (highestVersion >= 0x0304 && hello.versions.includes(0x0304)) return accepts(schemes[key]);
 
   const signs12 = hello.versions.includes(0x0303) && highestVersion >= 0x0303;
   if (key === 'rsa')
-    return hello.cipherSuites.some((suite) => suite < 0xff00 && !everyEcdsaSuite.has(suite)) && (!signs12 || offered === undefined || accepts(rsaSchemes12));
+    return hello.cipherSuites.some((suite) => suite < 0xff00 && !everyEcdsaSuite.has(suite)) && (!signs12 || accepts12(rsaSchemes12, sha1Schemes12.rsa));
   const suites = ecdsaSuites();
   if (!hello.cipherSuites.some((suite) => suites.has(suite))) return false;
   const group = curveGroups[key];
   if (group === undefined) return signs12 && accepts(schemes[key]); // EdDSA exists from TLS 1.2 on
   // A client without supported_groups leaves the curve to the server (RFC 8422, 4); OpenSSL then does no ECDHE, so no ECDSA either.
-  return hello.groups.includes(group) && (!signs12 || offered === undefined || accepts(ecdsaSchemes12));
+  return hello.groups.includes(group) && (!signs12 || accepts12(ecdsaSchemes12, sha1Schemes12.ecdsa));
 }
 
 /** ECDSA is the cheapest to sign and the most widely verified; RSA is what is left when nothing else fits. */

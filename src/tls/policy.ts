@@ -103,6 +103,11 @@ export function protocolOptions(policy: TlsPolicy): ProtocolOptions {
   };
 }
 
+/** Whether OpenSSL signs with SHA-1 under a cipher list of `protocolOptions`: at security level 0 only, and the last one named counts. */
+export function signsWithSha1(ciphers: string): boolean {
+  return [...ciphers.matchAll(/@SECLEVEL=(\d)/g)].at(-1)?.[1] === '0';
+}
+
 /**
  * The ECDSA suites that a cipher list of `protocolOptions` holds. Only OpenSSL can say what an expression such as `ECDHE+AESGCM`
  * comes to: it refuses a list of which nothing is left once all other suites are struck out. About a millisecond.

@@ -5,7 +5,7 @@ import type { Identity } from '../snapshot.ts';
 import { Alert, TlsAlert } from './alert.ts';
 import type { ClientHello } from './client-hello.ts';
 import { chooseIdentity, type SigningKey, type Terms } from './key-choice.ts';
-import { ecdsaSuitesIn, protocolOptions } from './policy.ts';
+import { ecdsaSuitesIn, protocolOptions, signsWithSha1 } from './policy.ts';
 
 /** A virtual host with what the choice of its certificate needs. */
 export interface Site {
@@ -55,7 +55,7 @@ export class Sites {
       const { maxVersion, ciphers } = protocolOptions(virtualHost.tls);
       return {
         virtualHost,
-        terms: { highestVersion: versionNumbers[maxVersion], ecdsaSuites: () => suitesIn(ciphers) },
+        terms: { highestVersion: versionNumbers[maxVersion], ecdsaSuites: () => suitesIn(ciphers), signsWithSha1: signsWithSha1(ciphers) },
         identities: choosable(byVirtualHost.get(virtualHost.serverName)),
         isAwaited: isAwaited.has(virtualHost.serverName),
       };
