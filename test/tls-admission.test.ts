@@ -112,6 +112,13 @@ test('of too many unfinished handshakes the oldest makes room, so that a client 
   assert.equal(client.destroyed, false, 'who has finished is not asked to make room');
 });
 
+test('as many make room as have come, when several listeners accept in one turn of the event loop', async (t) => {
+  const { admission, counters } = await front(t, { limits: { handshakes: 4 } });
+  for (let i = 0; i < 10; i += 1) admission.enter(new net.Socket(), 10_000, { arrived: () => {} });
+  await turns(5);
+  assert.deepEqual([counters.now.arriving, counters.refused], [4, { crowded_out: 6 }]);
+});
+
 test('limits.connections_per_address counts clients, not the proxies in front of them', async (t) => {
   const limits = { connectionsPerAddress: 2 };
   const plain = await front(t, { limits });

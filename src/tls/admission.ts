@@ -64,9 +64,17 @@ export class Admission implements ArrivalObserver {
     const arrival = new Arrival(socket, timeout, this);
     this.#arriving.set(arrival, listener);
     counters.now.arriving = this.#arriving.size;
-    if (this.#arriving.size > this.#limits.handshakes) this.#arriving.keys().next().value?.drop('crowded_out');
+    if (this.#arriving.size > this.#limits.handshakes) this.#crowdOut();
     this.#review();
     return arrival;
+  }
+
+  #crowdOut(): void {
+    for (const oldest of this.#arriving.keys()) {
+      if (oldest.socket.destroyed) continue; // for another one that came in this turn of the event loop
+      oldest.drop('crowded_out');
+      return;
+    }
   }
 
   get countsClients(): boolean {
