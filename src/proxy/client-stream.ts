@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
 import type { ClientCertificateValues } from '../config/schema.ts';
 import type { AnswerHead } from './engine.ts';
 import type { Field } from './headers.ts';
@@ -15,8 +16,8 @@ export interface Connection {
   virtualHost: string | undefined;
   /** What the backend may be told about the client's certificate; undefined where none was asked for. */
   clientCertificate?: ClientCertificateValues | undefined;
-  /** Protocol version and cipher suite in OpenSSL's words. */
-  tls?: { version: string; cipher: string };
+  /** What says, when it is asked, protocol version and cipher suite in OpenSSL's words. */
+  session?: Pick<TLSSocket, 'getProtocol'> & { getCipher(): { name: string } | null };
 }
 
 /**

@@ -119,7 +119,8 @@ export class Handler {
   }
 }
 
-function proxied({ clientAddress, clientPort, localAddress, localPort, tls, clientCertificate }: Connection): ProxiedConnection {
+function proxied({ clientAddress, clientPort, localAddress, localPort, session, clientCertificate }: Connection): ProxiedConnection {
+  const tls = session && { version: session.getProtocol() ?? '', cipher: session.getCipher()?.name ?? '' };
   return {
     source: { address: clientAddress, port: clientPort },
     destination: { address: localAddress, port: localPort },

@@ -26,37 +26,55 @@ function malformed(why: string, alert: number = Alert.decodeError): TlsAlert {
   return new TlsAlert(alert, 'hello_malformed', why);
 }
 
-/** Reads big-endian numbers and length-prefixed vectors (RFC 8446, 3); running past the end is a decode_error. */
+/** RFC 8701: servers must ignore these reserved values, 0x0a0a, 0x1a1a … 0xfafa. */
+function isGrease(value: number): boolean {
+  return (value & 0x0f0f) === 0x0a0a && value >> 8 === (value & 0xff);
+}
+
+/**
+ * Reads big-endian numbers and length-prefixed vectors (RFC 8446, 3); running past the end is a decode_error. Vectors are
+ * positions in the one buffer: a Buffer for each of them cost twice as much as all the rest.
+ */
 class Reader {
   readonly #bytes: Buffer;
-  #offset = 0;
+  readonly #end: number;
+  #offset: number;
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, offset = 0, end = bytes.length) {
     this.#bytes = bytes;
+    this.#offset = offset;
+    this.#end = end;
   }
 
   get done(): boolean {
-    return this.#offset === this.#bytes.length;
+    return this.#offset === this.#end;
   }
 
-  rest(): Buffer {
-    return this.take(this.#bytes.length - this.#offset);
+  /** @returns where what is passed over begins */
+  skip(length: number): number {
+    const start = this.#offset;
+    if (length > this.#end - start) throw malformed('a ClientHello field runs past the end');
+    this.#offset = start + length;
+    return start;
   }
 
-  take(length: number): Buffer {
-    const end = this.#offset + length;
-    if (end > this.#bytes.length) throw malformed('a ClientHello field runs past the end');
-    const taken = this.#bytes.subarray(this.#offset, end);
-    this.#offset = end;
-    return taken;
+  /** All that is left, each octet a character. */
+  text(): string {
+    return this.#bytes.toString('latin1', this.skip(this.#end - this.#offset), this.#end);
   }
 
   number(octets: number): number {
-    return this.take(octets).readUIntBE(0, octets);
+    let value = 0;
+    for (let at = this.skip(octets); at < this.#offset; at += 1) value = value * 256 + this.#bytes[at]!;
+    return value;
+  }
+
+  part(length: number): Reader {
+    return new Reader(this.#bytes, this.skip(length), this.#offset);
   }
 
   vector(lengthOctets: number): Reader {
-    return new Reader(this.take(this.number(lengthOctets)));
+    return this.part(this.number(lengthOctets));
   }
 
   /** A vector with something in it, and nothing behind it. */
@@ -72,20 +90,15 @@ class Reader {
     if (!this.done) throw malformed('bytes left over in a ClientHello');
   }
 
+  /** All that is left, but for GREASE. */
   numbers(octets: number): number[] {
     const values: number[] = [];
-    while (!this.done) values.push(this.number(octets));
+    while (!this.done) {
+      const value = this.number(octets);
+      if (!isGrease(value)) values.push(value);
+    }
     return values;
   }
-}
-
-/** RFC 8701: servers must ignore these reserved values, 0x0a0a, 0x1a1a … 0xfafa. */
-function isGrease(value: number): boolean {
-  return (value & 0x0f0f) === 0x0a0a && value >> 8 === (value & 0xff);
-}
-
-function withoutGrease(values: number[]): number[] {
-  return values.filter((value) => !isGrease(value));
 }
 
 /**
@@ -111,7 +124,7 @@ function handshakeMessage(bytes: Buffer): Buffer | undefined {
 
     if (have > 0 && fragments[0]![0] !== 1) throw malformed('the first message is not a ClientHello', Alert.unexpectedMessage);
     if (have < need) continue;
-    const message = Buffer.concat(fragments);
+    const message = fragments.length === 1 ? fragment : Buffer.concat(fragments);
     need = 4 + message.readUIntBE(1, 3);
     if (need > maxHelloSize) throw new TlsAlert(Alert.decodeError, 'hello_too_large', `a ClientHello of ${need} bytes`);
     if (have >= need) return message.subarray(4, need);
@@ -126,7 +139,7 @@ function hostName(list: Reader): string | undefined {
     const value = list.vector(2);
     if (type !== 0) continue;
     if (name !== undefined) throw malformed('two host names in server_name', Alert.illegalParameter); // RFC 6066, 3
-    const text = value.rest().toString('latin1');
+    const text = value.text();
     if (!/^[\x21-\x7e]{1,255}$/.test(text)) throw malformed('a server_name that is not a host name');
     name = text.toLowerCase().replace(/\.$/, '');
   }
@@ -135,7 +148,7 @@ function hostName(list: Reader): string | undefined {
 
 function protocolNames(list: Reader): string[] {
   const names: string[] = [];
-  while (!list.done) names.push(list.vector(1).rest().toString('latin1'));
+  while (!list.done) names.push(list.vector(1).text());
   if (names.includes('')) throw malformed('an application protocol without a name'); // RFC 7301, 3.1
   return names;
 }
@@ -155,16 +168,16 @@ function readVersion2Hello(bytes: Buffer): ClientHello | undefined {
   if (bytes.length < 2) return undefined;
   const end = 2 + (bytes.readUInt16BE(0) & 0x7fff);
   if (bytes.length < end) return undefined;
-  const reader = new Reader(bytes.subarray(3, end));
+  const reader = new Reader(bytes, 3, end);
   const version = reader.number(2);
   const [suites, session, challenge] = [reader.number(2), reader.number(2), reader.number(2)];
-  const specs = new Reader(reader.take(suites)).numbers(3);
-  reader.take(session + challenge);
+  const specs = reader.part(suites).numbers(3);
+  reader.skip(session + challenge);
   reader.end();
   return {
     serverName: undefined,
     versions: versionsUpTo(version),
-    cipherSuites: withoutGrease(specs.filter((spec) => spec <= 0xffff)), // the others are of SSL 2.0
+    cipherSuites: specs.filter((spec) => spec <= 0xffff), // the others are of SSL 2.0
     signatureAlgorithms: undefined,
     groups: [],
     applicationProtocols: [],
@@ -186,7 +199,7 @@ export function readClientHello(bytes: Buffer): ClientHello | undefined {
   }
   const reader = new Reader(message);
   const legacyVersion = reader.number(2);
-  reader.take(32); // random
+  reader.skip(32); // random
   reader.vector(1); // legacy_session_id
   const cipherSuites = reader.vector(2).numbers(2);
   reader.vector(1); // legacy_compression_methods
@@ -196,7 +209,7 @@ export function readClientHello(bytes: Buffer): ClientHello | undefined {
   const hello: ClientHello = {
     serverName: undefined,
     versions: [],
-    cipherSuites: withoutGrease(cipherSuites),
+    cipherSuites,
     signatureAlgorithms: undefined,
     groups: [],
     applicationProtocols: [],
@@ -210,9 +223,9 @@ export function readClientHello(bytes: Buffer): ClientHello | undefined {
     seen.add(type);
     if (type === extensionType.serverName) hello.serverName = hostName(body.onlyVector(2));
     else if (type === extensionType.statusRequest) hello.statusRequest = body.number(1) === 1; // ocsp; another type is no error
-    else if (type === extensionType.groups) hello.groups = withoutGrease(body.onlyVector(2).numbers(2));
-    else if (type === extensionType.signatureAlgorithms) hello.signatureAlgorithms = withoutGrease(body.onlyVector(2).numbers(2));
-    else if (type === extensionType.versions) hello.versions = withoutGrease(body.onlyVector(1).numbers(2));
+    else if (type === extensionType.groups) hello.groups = body.onlyVector(2).numbers(2);
+    else if (type === extensionType.signatureAlgorithms) hello.signatureAlgorithms = body.onlyVector(2).numbers(2);
+    else if (type === extensionType.versions) hello.versions = body.onlyVector(1).numbers(2);
     else if (type === extensionType.applicationProtocols) hello.applicationProtocols = protocolNames(body.onlyVector(2));
   }
   if (!seen.has(extensionType.versions)) hello.versions = versionsUpTo(legacyVersion);

@@ -49,6 +49,8 @@ export function createSecureServer(options: SecureServerOptions): tls.Server {
       .digest('hex')
       .slice(0, 32),
     ticketKeys: ticketKeys(ticketSecret, virtualHost.serverName),
+    // None for each connection: its Arrival has had one from the first byte on. (0 would be two minutes.)
+    handshakeTimeout: -1,
     // A second handshake could change the client's certificate after it has been judged, and costs us more than the client
     // (RFC 5746; RFC 9113, 9.2.1). Without tickets nothing is resumed: the library keeps no sessions unless it is told how.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (resumes ? 0 : constants.SSL_OP_NO_TICKET),

@@ -54,7 +54,7 @@ export class Worker {
           localPort: local.port,
           virtualHost: virtualHost.serverName,
           clientCertificate,
-          tls: { version: socket.getProtocol() ?? '', cipher: socket.getCipher().name },
+          session: socket,
         }),
       onUnopened: ({ peer, local, virtualHost, ...connection }) =>
         void this.#passthrough.accept({ ...connection, source: peer, destination: local, virtualHost: virtualHost.serverName }),
