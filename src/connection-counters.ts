@@ -12,7 +12,7 @@ export interface ConnectionCounters {
   refused: Record<string, number>;
   /** Those with `handshake_failed`, by the TLS library's reason, such as `no_shared_cipher`. */
   failures: Record<string, number>;
-  /** How often new connections had to wait for others to end (`limits.connections`). */
+  /** How often all of `limits.connections` were open. */
   limitReached: number;
   now: {
     /** Connections that are open, those in `arriving` among them. */

@@ -74,21 +74,43 @@ test('status sums up what all workers have counted, those that have ended among 
   assert.equal((await counted(run)).accepted, 10);
 });
 
-test('limits.connections is lowered to what the descriptors allow, and newcomers wait', needs('prlimit'), async (t) => {
+const begunRequest = 'GET / HTTP/1.1\r\nHost: a.test\r\n';
+
+/** A client whose next request has begun to arrive. */
+async function busy(target: Running['target']): Promise<HttpsClient> {
+  const client = await HttpsClient.connect(target);
+  client.raw.send(`${begunRequest}\r\n${begunRequest}`);
+  assert.equal((await client.raw.answer()).status, 200);
+  return client;
+}
+
+test('with the last of limits.connections the one that is idle for longest makes room', async (t) => {
+  const { target } = await running(t, { limits: { connections: 4 }, workers: 1 });
+  const atWork = await busy(target);
+  const [first, second] = [await HttpsClient.connect(target), await HttpsClient.connect(target, { ALPNProtocols: ['http/1.1'] })];
+  for (const client of [first, second, first]) assert.equal((await client.get()).status, 200);
+  const gone = once(second.raw.socket, 'close');
+  const late = await HttpsClient.connect(target);
+  await gone;
+  atWork.raw.send('\r\n');
+  assert.equal((await atWork.raw.answer()).status, 200);
+  for (const client of [first, late]) assert.equal((await client.get()).status, 200);
+});
+
+test('limits.connections is lowered to what the descriptors allow, and newcomers wait until others end or are idle', needs('prlimit'), async (t) => {
   const run = await running(t, { limits: { connections: 3 }, workers: 1 });
   const { site, program, config, target } = run;
-  const inside: HttpsClient[] = [];
-  while (inside.length < 3) {
-    const client = await HttpsClient.connect(target);
-    assert.equal((await client.get()).status, 200);
-    inside.push(client);
-  }
-  await program.line(/3 connections are open in this worker: new ones wait until others end \(limits\.connections\) code=connection_limit/);
+  const inside = [await busy(target), await busy(target), await busy(target)];
+  await program.line(/3 connections are open in this worker: new ones wait until others end or are idle \(limits\.connections\) code=connection_limit/);
   const late = getOnce(target);
-  for (const client of inside) assert.equal((await client.get()).status, 200);
   assert.equal((await counted(run)).accepted, 3);
-  inside[0]!.close();
+  const gone = once(inside[0]!.raw.socket, 'close');
+  for (const client of inside.slice(1)) client.raw.send(`\r\n${begunRequest}`);
+  for (const client of inside.slice(1)) assert.equal((await client.raw.answer()).status, 200);
+  inside[0]!.raw.send('\r\n');
+  assert.equal((await inside[0]!.raw.answer()).status, 200);
   assert.equal((await late).answer.status, 200);
+  await gone;
 
   const from = program.log.length;
   await execute('prlimit', ['--pid', String(program.process.pid), '--nofile=500:500']);

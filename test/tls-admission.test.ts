@@ -68,6 +68,28 @@ test('at limits.connections newcomers wait in the queue, and come in when others
   assert.deepEqual([counters.accepted, counters.now.open], [6, 3]);
 });
 
+test('with the last of limits.connections one that is idle makes room, and if none is, one that will be', async (t) => {
+  const inside: tls.TLSSocket[] = [];
+  let idle: tls.TLSSocket | undefined;
+  const { port, counters } = await startTlsFront(t, snapshotOf(authority, [{ server_name: 'a.test' }], [identity], {}, { connections: 3 }), {
+    onSecure: ({ socket }) => inside.push(socket.on('error', () => {}).resume()),
+    makeRoom: () => idle?.destroy(),
+  });
+  await secure(t, port);
+  await secure(t, port);
+  idle = inside[0];
+  await secure(t, port);
+  await until(() => counters.now.open === 2);
+  idle = undefined;
+  await secure(t, port);
+  const late = secure(t, port);
+  await turns(50);
+  assert.deepEqual([counters.accepted, counters.now.open], [4, 3], 'nobody is idle');
+  [, , idle] = inside;
+  await late;
+  assert.deepEqual([idle!.destroyed, counters.accepted], [true, 5]);
+});
+
 test('a burst is not accepted beyond the limit, on any listener', async (t) => {
   const { port, counters } = await front(t, { limits: { connections: 5 } });
   const burst = Array.from({ length: 40 }, () => dial(t, port));

@@ -18,7 +18,7 @@ test('who waits in the queue of a socket that is closed is accepted before', { t
     listen: config.listen[0]!,
     config: () => config,
     log,
-    admission: new Admission({ counters: noConnections(), limits, log }),
+    admission: new Admission({ counters: noConnections(), limits, log, makeRoom: () => {} }),
     onConnection: (arrival) => {
       arrival.settled();
       arrival.socket.end('accepted');

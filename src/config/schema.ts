@@ -227,7 +227,7 @@ const timeouts = z.strictObject({
 const limits = z.strictObject({
   connections: numberOrAuto.prefault('auto').meta({
     description:
-      'Client connections open at once, in all workers together; more of them wait in the queue of the kernel. `auto` is what file descriptors and half of the memory allow.',
+      'Client connections open at once, in all workers together; the last of them takes the place of the one that has been idle for longest, and while none is idle, more of them wait in the queue of the kernel. `auto` is what file descriptors and half of the memory allow.',
   }),
   handshakes: number.prefault(4000).meta({
     description:

@@ -4,11 +4,16 @@ import type { Connection } from '../proxy/client-stream.ts';
 import type { Deadlines } from '../proxy/deadlines.ts';
 import type { Handler } from '../proxy/handler.ts';
 
+/** How long, in milliseconds, the first request of a new connection is taken to be on its way. */
+export const FIRST_REQUEST = 2_000;
+
 /** A client's connection, whichever version of HTTP it speaks. */
 export interface ClientConnection {
   readonly connection: Connection;
   /** Between two requests. */
   readonly isIdle: boolean;
+  /** Since when it waits for a request, by performance.now(); Infinity when it does not. */
+  readonly idleSince: number;
   /** No request has come yet: the first may be on its way. */
   readonly isFresh: boolean;
   /** Takes nothing new, and ends when what is under way has its answer; a tunnel stays. */

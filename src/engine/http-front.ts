@@ -6,16 +6,14 @@ import type { Connection } from '../proxy/client-stream.ts';
 import { Deadlines } from '../proxy/deadlines.ts';
 import { Handler } from '../proxy/handler.ts';
 import type { BackendFiles } from './backend-tls.ts';
-import type { ClientConnection, ConnectionHost } from './client-connection.ts';
+import { type ClientConnection, type ConnectionHost, FIRST_REQUEST } from './client-connection.ts';
 import { Http1Connection } from './http1-connection.ts';
 import { Http2Connection } from './http2-connection.ts';
 import { HttpProxyEngine } from './http-proxy.ts';
+import { IdleConnections } from './idle-connections.ts';
 import { NativeEngine } from './native.ts';
 
 export type { Connection } from '../proxy/client-stream.ts';
-
-/** How long the first request of a new connection may take at a shutdown, in milliseconds: it is on its way. */
-const FIRST_REQUEST = 2_000;
 
 /** Serves HTTP on connections that others have accepted: sockets after their TLS handshake, or plain ones. */
 export class HttpFront implements ConnectionHost {
@@ -28,6 +26,7 @@ export class HttpFront implements ConnectionHost {
   isHurrying = false;
   readonly #engines: { native: NativeEngine; 'http-proxy': HttpProxyEngine };
   readonly #connections = new Set<ClientConnection>();
+  readonly #idle = new IdleConnections(this.#connections);
   #emptied: (() => void) | undefined;
 
   constructor({ config, backendFiles = new Map(), log }: { config: Config; backendFiles?: BackendFiles; log: Log }) {
@@ -96,6 +95,11 @@ export class HttpFront implements ConnectionHost {
     }
     for (const engine of Object.values(this.#engines)) engine.close();
     this.deadlines.close();
+  }
+
+  /** Makes room for another connection, if one waits for its next request. */
+  endLongestIdle(): void {
+    this.#idle.endLongest();
   }
 
   /** Ends connections between two requests now, and new ones when their first request does not come soon. */

@@ -93,6 +93,12 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
     return this.#exchange === undefined;
   }
 
+  get idleSince(): number {
+    if (this.#exchange || this.#input.length > 0 || this.#isTunnel || this.#socket.writableEnded) return Infinity;
+    const { keepAlive, requestHeader } = this.#host.timeouts;
+    return this.deadline - (this.#isUsed ? keepAlive : requestHeader);
+  }
+
   /** No request has come yet: the first may be on its way. */
   get isFresh(): boolean {
     return !this.#isUsed;

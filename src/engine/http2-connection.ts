@@ -68,6 +68,12 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
     return this.#streams.size === 0;
   }
 
+  get idleSince(): number {
+    if (!this.isIdle || this.#isEnding || this.#isClosed) return Infinity;
+    const { keepAlive, requestHeader } = this.host.timeouts;
+    return this.deadline - (this.#isUsed ? keepAlive : requestHeader);
+  }
+
   get isFresh(): boolean {
     return !this.#isUsed;
   }

@@ -11,13 +11,16 @@ interface Acceptor {
 }
 
 const minute = 60_000;
+/** How often, in milliseconds, a worker without a free place looks for one that is idle. */
+const lookEvery = 100;
 
 /**
  * How many connections a worker takes on, over all its listeners.
  *
- * Where `limits.connections` are open, it accepts no more: the kernel queues newcomers, as under nginx and HAProxy, and other
- * workers take them. Where `limits.handshakes` have not got past their handshake, the one that has been at it for longest
- * makes room: honest clients need a few round trips, those of a flood stay for as long as they can.
+ * With the last of `limits.connections` the one that has been idle for longest makes room, as under nginx. Where none is
+ * idle, no more are accepted: the kernel queues newcomers, and other workers take them. Where `limits.handshakes` have not
+ * got past their handshake, the one that has been at it for longest makes room: honest clients need a few round trips, those
+ * of a flood stay for as long as they can.
  */
 export class Admission implements ArrivalObserver {
   readonly counters: ConnectionCounters;
@@ -28,13 +31,22 @@ export class Admission implements ArrivalObserver {
   /** Open connections by `Arrival.client`. */
   readonly #clients = new Map<string, number>();
   #limits: WorkerLimits;
+  readonly #makeRoom: () => void;
   #isFull = false;
+  /** While it is full. */
+  #looking: NodeJS.Timeout | undefined;
+  /** There is one timer for all that arrive: one for each would cost more than what else is done here. */
+  #isTimed = false;
+  /** Milliseconds for everything up to the end of the handshake. */
+  #timeout = 0;
   #warnedAt = Number.NEGATIVE_INFINITY;
 
-  constructor({ counters, limits, log }: { counters: ConnectionCounters; limits: WorkerLimits; log: Log }) {
-    this.counters = counters;
-    this.#limits = limits;
-    this.#log = log;
+  /** @param options.makeRoom closes the connection that has been idle for longest, if one is */
+  constructor(options: { counters: ConnectionCounters; limits: WorkerLimits; log: Log; makeRoom: () => void }) {
+    this.counters = options.counters;
+    this.#limits = options.limits;
+    this.#log = options.log;
+    this.#makeRoom = options.makeRoom;
   }
 
   /** Other limits from now on; nobody is sent away for them. */
@@ -54,16 +66,18 @@ export class Admission implements ArrivalObserver {
 
   /**
    * Takes on what was just accepted.
-   * @param timeout milliseconds for everything up to the end of the handshake
+   * @param timeout milliseconds for everything up to the end of the handshake, from now on for everybody
    * @param listener told once, when it has got there or has ended before
    */
   enter(socket: Socket, timeout: number, listener: { arrived(): void }): Arrival {
     const { counters } = this;
     counters.accepted += 1;
     counters.now.open += 1;
-    const arrival = new Arrival(socket, timeout, this);
+    const arrival = new Arrival(socket, this);
     this.#arriving.set(arrival, listener);
     counters.now.arriving = this.#arriving.size;
+    this.#timeout = timeout;
+    if (!this.#isTimed) this.#dropLateIn(timeout);
     if (this.#arriving.size > this.#limits.handshakes) this.#crowdOut();
     this.#review();
     return arrival;
@@ -74,6 +88,23 @@ export class Admission implements ArrivalObserver {
       if (oldest.socket.destroyed) continue; // for another one that came in this turn of the event loop
       oldest.drop('crowded_out');
       return;
+    }
+  }
+
+  #dropLateIn(ms: number): void {
+    this.#isTimed = true;
+    setTimeout(() => this.#dropLate(), ms).unref();
+  }
+
+  #dropLate(): void {
+    this.#isTimed = false;
+    const late = performance.now() - this.#timeout;
+    for (const arrival of this.#arriving.keys()) {
+      if (arrival.since > late) {
+        this.#dropLateIn(Math.ceil(arrival.since - late));
+        return;
+      }
+      arrival.drop('handshake_timeout');
     }
   }
 
@@ -119,12 +150,15 @@ export class Admission implements ArrivalObserver {
       if (isFull) acceptor.pause();
       else acceptor.resume();
     }
+    clearInterval(this.#looking);
     if (!isFull) return;
+    this.#makeRoom();
+    this.#looking = setInterval(this.#makeRoom, lookEvery).unref();
     this.counters.limitReached += 1;
     const now = performance.now();
     if (now - this.#warnedAt < minute) return;
     this.#warnedAt = now;
-    this.#log.warn(`${this.#limits.connections} connections are open in this worker: new ones wait until others end (limits.connections)`, {
+    this.#log.warn(`${this.#limits.connections} connections are open in this worker: new ones wait until others end or are idle (limits.connections)`, {
       code: 'connection_limit',
     });
   }

@@ -21,8 +21,8 @@ function destroy(this: Socket): void {
 }
 
 /**
- * An accepted connection on its way to the end of its handshake, under one deadline for all of it. What becomes of it
- * is told once: it is settled, refused, or the client has gone.
+ * An accepted connection on its way to the end of its handshake. What becomes of it is told once: it is settled,
+ * refused, or the client has gone.
  */
 export class Arrival {
   readonly socket: Socket;
@@ -32,18 +32,17 @@ export class Arrival {
   local: Peer;
   /** Whose other connections are counted with it, if any are. */
   client: string | undefined;
-  #deadline: NodeJS.Timeout | undefined;
+  /** When it was accepted, by performance.now(). */
+  readonly since = performance.now();
   readonly #observer: ArrivalObserver;
   #isDecided = false;
   #hasArrived = false;
 
-  /** @param timeout in milliseconds */
-  constructor(socket: Socket, timeout: number, observer: ArrivalObserver) {
+  constructor(socket: Socket, observer: ArrivalObserver) {
     this.socket = socket;
     this.peer = { address: plainAddress(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
     this.local = { address: plainAddress(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
     this.#observer = observer;
-    this.#deadline = setTimeout(() => this.drop('handshake_timeout'), timeout);
     // A reset before anyone else listens must not become an uncaught exception.
     socket.on('error', destroy);
     socket.on('close', () => {
@@ -76,8 +75,6 @@ export class Arrival {
   #arrive(): void {
     if (this.#hasArrived) return;
     this.#hasArrived = true;
-    clearTimeout(this.#deadline);
-    this.#deadline = undefined;
     this.#observer.arrived(this);
   }
 }

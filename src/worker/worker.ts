@@ -39,7 +39,7 @@ export class Worker {
     this.#snapshot = snapshot;
     this.#staples = new Map(snapshot.staples);
     this.#http = new HttpFront({ config: snapshot.config, backendFiles: snapshot.backendFiles, log });
-    this.#admission = new Admission({ counters: this.connections, limits: snapshot.limits, log });
+    this.#admission = new Admission({ counters: this.connections, limits: snapshot.limits, log, makeRoom: () => this.#http.endLongestIdle() });
     this.#passthrough = new Passthrough({ config: snapshot.config, log });
     this.#tls = new TlsFront({
       log,

@@ -57,7 +57,11 @@ function greet({ socket, peer, virtualHost }: SecureConnection): void {
 export async function startTlsFront(
   t: TestContext,
   first: Snapshot,
-  { onSecure = greet, ...options }: { onSecure?: (connection: SecureConnection) => void; mostContexts?: number } = {},
+  {
+    onSecure = greet,
+    makeRoom = () => {},
+    ...options
+  }: { onSecure?: (connection: SecureConnection) => void; makeRoom?: () => void; mostContexts?: number } = {},
 ): Promise<RunningFront> {
   const log = recordedLog();
   const { staples } = first;
@@ -71,7 +75,7 @@ export async function startTlsFront(
     ...options,
   });
   front.update(first);
-  const admission = new Admission({ counters, limits: first.limits, log });
+  const admission = new Admission({ counters, limits: first.limits, log, makeRoom });
   const listener = new Listener({
     listen: first.config.listen[0]!,
     config: () => first.config,
