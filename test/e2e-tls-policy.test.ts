@@ -210,6 +210,19 @@ test('ALPN: the order of the setting counts, nothing in common is refused, an em
   }
 });
 
+test('HTTP/2 is not offered below TLS 1.2 (RFC 9113, 9.2)', needs('openssl'), async () => {
+  const chosen = async (version: Version, protocols: string) => {
+    const suites = version === '1.3' ? ['TLS_AES_128_GCM_SHA256'] : ['ALL'];
+    const { alpn, alert } = await openssl({ name: 'old', version, suites }, '-alpn', protocols);
+    return alpn ?? alert;
+  };
+  for (const version of ['1.2', '1.3'] as const) assert.equal(await chosen(version, 'h2,http/1.1'), 'h2', version);
+  for (const version of ['1.0', '1.1'] as const) {
+    assert.equal(await chosen(version, 'h2,http/1.1'), 'http/1.1', version);
+    assert.equal(await chosen(version, 'h2'), '120', version);
+  }
+});
+
 test('a broken policy refuses its own virtual host, with internal_error, and no other', needs('openssl'), async () => {
   const { alert } = await openssl({ name: 'broken', version: '1.3', suites: ['TLS_AES_128_GCM_SHA256'] });
   assert.equal(alert, '80');

@@ -162,7 +162,9 @@ test('a client that reads nothing at all loses its connection', limit, async (t)
 
 test('TLS before 1.2 is no ground for HTTP/2 (RFC 9113, 9.2)', limit, async (t) => {
   for (const version of ['TLSv1', 'TLSv1.1']) {
-    const front = await startHttp2Front(t, configOf({ backends: ['http://127.0.0.1:9'] }), { tls: { version, cipher: 'AES128-SHA' } });
+    const front = await startHttp2Front(t, configOf({ backends: ['http://127.0.0.1:9'] }), {
+      session: { getProtocol: () => version, getCipher: () => ({ name: 'AES128-SHA' }) },
+    });
     const client = await FrameClient.connect(t, front.port);
     const { payload } = await client.frame(({ type }) => type === frameTypes.goaway);
     assert.equal(payload.readUInt32BE(4), errorCodes.inadequateSecurity);

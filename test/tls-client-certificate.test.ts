@@ -50,6 +50,7 @@ async function serve(t: TestContext, clientAuth: object, authorities = root.pem)
     clientAuthority: authorities,
     clients: verifier,
     ticketSecret: Buffer.alloc(32, 1),
+    alpn: [],
     staple: () => undefined,
   });
   const state = { now: Date.now() };

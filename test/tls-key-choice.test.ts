@@ -17,6 +17,7 @@ const tls12: ClientHello = { ...tls13, versions: [0x0303], cipherSuites: [0xc02b
 const tls10: ClientHello = { ...tls13, versions: [0x0301], cipherSuites: [0xc00a, 0xc014], signatureAlgorithms: undefined };
 
 const terms = (highestVersion: number, suites: Iterable<number> = Object.values(ecdsaSuites)) => ({
+  lowestVersion: 0x0301,
   highestVersion,
   ecdsaSuites: () => new Set(suites),
   signsWithSha1: false,

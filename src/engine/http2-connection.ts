@@ -61,7 +61,7 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
       this.#leave();
     });
     socket.resume(); // it is paused when a PROXY header was read before
-    if (TOO_OLD.has(connection.tls?.version ?? '')) this.#session.fail(new ConnectionError(ErrorCode.INADEQUATE_SECURITY, 'TLS older than 1.2'));
+    if (TOO_OLD.has(connection.session?.getProtocol() ?? '')) this.#session.fail(new ConnectionError(ErrorCode.INADEQUATE_SECURITY, 'TLS older than 1.2'));
   }
 
   get isIdle(): boolean {

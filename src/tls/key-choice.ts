@@ -43,11 +43,17 @@ const everyEcdsaSuite = new Set(Object.values(ecdsaSuites));
 /** What the virtual host takes part in. */
 export interface Terms {
   /** 0x0304 for TLS 1.3. */
+  lowestVersion: number;
   highestVersion: number;
   /** Those of `ecdsaSuites` that its cipher list holds. */
   ecdsaSuites: () => ReadonlySet<number>;
   /** Signs with SHA-1 for clients of TLS 1.2 that know nothing better. */
   signsWithSha1: boolean;
+}
+
+/** Whether the two sides may speak HTTP/2, at the version they will negotiate: not below TLS 1.2 (RFC 9113, 9.2). */
+export function allowsHttp2({ versions }: ClientHello, { lowestVersion, highestVersion }: Terms): boolean {
+  return lowestVersion >= 0x0303 || (highestVersion >= 0x0303 && versions.some((version) => version >= 0x0303));
 }
 
 /**

@@ -11,6 +11,8 @@ export interface SecureServerOptions {
   clientAuthority: string | undefined;
   clients: ClientVerifier | undefined;
   ticketSecret: Uint8Array;
+  /** Application protocols, most preferred first. */
+  alpn: string[];
   /** What to staple now, if anything; read at every handshake that asks. */
   staple: () => ServableStaple | undefined;
 }
@@ -29,7 +31,7 @@ export function ticketKeys(ticketSecret: Uint8Array, virtualHost: string): Buffe
  * @throws Error of the TLS library when certificate, key, ciphers or authorities do not fit together.
  */
 export function createSecureServer(options: SecureServerOptions): tls.Server {
-  const { virtualHost, identity, clientAuthority, clients, ticketSecret, staple } = options;
+  const { virtualHost, identity, clientAuthority, clients, ticketSecret, alpn, staple } = options;
   const { mode } = virtualHost.tls.clientAuth;
   const resumes = virtualHost.tls.sessionTickets && (mode === 'none' || !needsPath(virtualHost.tls.clientAuth));
   // Without the authorities, Node would accept the certificates of every public one.
@@ -39,7 +41,7 @@ export function createSecureServer(options: SecureServerOptions): tls.Server {
     cert: identity.certificate,
     key: identity.key,
     // No common protocol is a fatal alert (RFC 7301, 3.2).
-    ALPNProtocols: virtualHost.tls.alpn,
+    ALPNProtocols: alpn,
     requestCert: mode !== 'none',
     rejectUnauthorized: mode === 'require',
     ...(clientAuthority === undefined ? {} : { ca: clientAuthority }),

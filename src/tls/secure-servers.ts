@@ -52,19 +52,23 @@ export class SecureServers {
     for (const { server, virtualHost } of this.#servers.values()) server.setTicketKeys(ticketKeys(ticketSecret, virtualHost));
   }
 
-  /** @throws Error of the TLS library when certificate, key, ciphers or authorities do not fit together */
-  get(virtualHost: VirtualHost, identity: Identity): Server {
-    const key = `${virtualHost.serverName} ${identity.keyType} ${identity.fingerprint}`;
+  /**
+   * @param http2 whether `h2` may be chosen, if `tls.alpn` has it
+   * @throws Error of the TLS library when certificate, key, ciphers or authorities do not fit together
+   */
+  get(virtualHost: VirtualHost, identity: Identity, http2: boolean): Server {
+    const alpn = http2 ? virtualHost.tls.alpn : virtualHost.tls.alpn.filter((protocol) => protocol !== 'h2');
+    const key = `${virtualHost.serverName} ${identity.keyType} ${identity.fingerprint} ${alpn.length}`;
     const known = this.#servers.get(key);
     this.#servers.delete(key);
-    const entry = known ?? { server: this.#create(virtualHost, identity), virtualHost: virtualHost.serverName };
+    const entry = known ?? { server: this.#create(virtualHost, identity, alpn), virtualHost: virtualHost.serverName };
     const oldest = this.#servers.size >= this.#options.most ? this.#servers.keys().next().value : undefined;
     if (oldest !== undefined) this.#servers.delete(oldest);
     this.#servers.set(key, entry);
     return entry.server;
   }
 
-  #create(virtualHost: VirtualHost, identity: Identity): Server {
+  #create(virtualHost: VirtualHost, identity: Identity, alpn: string[]): Server {
     const { staple, onSecure, onFailed } = this.#options;
     const { clientAuth } = virtualHost.tls;
     const clientAuthority = this.#clientAuthorities.get(clientAuth.ca ?? '');
@@ -75,6 +79,7 @@ export class SecureServers {
       clientAuthority,
       clients,
       ticketSecret: this.#ticketSecret,
+      alpn,
       // Another virtual host may staple for the same certificate.
       staple: () => (virtualHost.ocsp.stapling ? staple(identity.fingerprint) : undefined),
     });

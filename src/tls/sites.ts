@@ -52,10 +52,15 @@ export class Sites {
       return suites;
     };
     const sites = virtualHosts.map((virtualHost): Site => {
-      const { maxVersion, ciphers } = protocolOptions(virtualHost.tls);
+      const { minVersion, maxVersion, ciphers } = protocolOptions(virtualHost.tls);
       return {
         virtualHost,
-        terms: { highestVersion: versionNumbers[maxVersion], ecdsaSuites: () => suitesIn(ciphers), signsWithSha1: signsWithSha1(ciphers) },
+        terms: {
+          lowestVersion: versionNumbers[minVersion],
+          highestVersion: versionNumbers[maxVersion],
+          ecdsaSuites: () => suitesIn(ciphers),
+          signsWithSha1: signsWithSha1(ciphers),
+        },
         identities: choosable(byVirtualHost.get(virtualHost.serverName)),
         isAwaited: isAwaited.has(virtualHost.serverName),
       };

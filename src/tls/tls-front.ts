@@ -9,6 +9,7 @@ import type { Arrival, Peer } from './arrival.ts';
 import { type ClientVerifier, reasonOf } from './client-certificate.ts';
 import { readClientHello, type ClientHello } from './client-hello.ts';
 import { clientRules, type ClientRules, outdated } from './client-rules.ts';
+import { allowsHttp2 } from './key-choice.ts';
 import { looksLikeHttp, PlainHttp } from './plain-http.ts';
 import { readPrefix } from './read-prefix.ts';
 import { SecureServers } from './secure-servers.ts';
@@ -146,7 +147,7 @@ export class TlsFront {
         arrival.socket.once('close', () => this.#held.delete(held));
         return;
       }
-      const server = this.#servers.get(virtualHost, identityFor(hello, site));
+      const server = this.#servers.get(virtualHost, identityFor(hello, site), allowsHttp2(hello, site.terms));
       this.#counters.now.contexts = this.#servers.size;
       this.#pending.set(arrival.socket, { arrival, virtualHost, serverName, rules: this.#rules.get(virtualHost.serverName) });
       server.emit('connection', arrival.socket);
