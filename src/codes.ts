@@ -33,7 +33,8 @@ export const supervisorCodes = {
 } as const;
 
 export const connectionCodes = {
-  connection_limit: 'As many connections are open in a worker as limits.connections allows: the one that has been idle for longest is closed, and while none is idle new ones wait in the queue of the kernel.',
+  connection_limit:
+    'As many connections are open in a worker as limits.connections allows: the one that has been idle for longest is closed, and while none is idle new ones wait in the queue of the kernel.',
   connection_limit_lowered: 'limits.connections is more than the file descriptors of the workers are enough for (LimitNOFILE); these decide.',
   client_limit: 'One address opened more connections than limits.connections_per_address.',
   crowded_out: 'A connection had not finished its handshake when a newer one needed the place (limits.handshakes).',
