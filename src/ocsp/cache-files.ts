@@ -4,24 +4,24 @@ import path from 'node:path';
 
 const temporaryFile = /^\..+\.[0-9a-f]{12}\.tmp$/;
 
-/** Whether a name is one that {@link replaceFile} writes under before the file is complete. */
+/** Whether a name is one that {@link putFile} writes under before the file is complete. */
 export function isTemporary(name: string): boolean {
   return temporaryFile.test(name);
 }
 
 /**
  * Puts a complete file in the place of the old one, or leaves the old one as it was: whatever happens in between
- * (crash, power cut, full disk), the name leads to one of the two, whole.
+ * (crash, power cut, full disk), the name leads to one of the two, whole. It leads to the new one for good when the folder is synced too.
  *
- * @param folder an open handle of the folder
+ * @param sync false for what may as well be lost or empty after a power cut; a crash of this process alone does it no harm either
  */
-export async function replaceFile(file: string, content: Uint8Array | string, folder: FileHandle): Promise<void> {
+export async function putFile(file: string, content: Uint8Array | string, { sync }: { sync: boolean }): Promise<void> {
   const temporary = path.join(path.dirname(file), `.${path.basename(file)}.${randomBytes(6).toString('hex')}.tmp`);
   try {
     const handle = await open(temporary, 'wx', 0o600);
     try {
       await handle.writeFile(content);
-      await handle.sync();
+      if (sync) await handle.sync();
     } finally {
       await handle.close();
     }
@@ -31,6 +31,15 @@ export async function replaceFile(file: string, content: Uint8Array | string, fo
     await unlink(temporary).catch(() => undefined);
     throw error;
   }
+}
+
+/**
+ * {@link putFile}, for good.
+ *
+ * @param folder an open handle of the folder
+ */
+export async function replaceFile(file: string, content: Uint8Array | string, folder: FileHandle): Promise<void> {
+  await putFile(file, content, { sync: true });
   await folder.sync();
 }
 

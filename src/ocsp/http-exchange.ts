@@ -74,8 +74,9 @@ export async function exchange({ name, target, method, body, maxSize, anyAddress
     fail(error);
     outgoing.destroy();
   };
+  const closed = (): void => fail(new Error('connection closed'));
   outgoing.on('error', fail);
-  outgoing.on('close', () => fail(new Error('connection closed')));
+  outgoing.on('close', closed);
   outgoing.on('response', (response) => {
     const { statusCode = 0, headers } = response;
     response.on('error', fail);
@@ -98,7 +99,9 @@ export async function exchange({ name, target, method, body, maxSize, anyAddress
       else chunks.push(chunk);
     });
     response.on('end', () => {
-      if (response.complete) resolve({ headers, body: Buffer.concat(chunks) });
+      if (!response.complete) return;
+      outgoing.off('close', closed);
+      resolve({ headers, body: Buffer.concat(chunks) });
     });
   });
   outgoing.end(method === 'POST' ? body : undefined);

@@ -87,7 +87,7 @@ export class Refreshing {
       return Promise.resolve();
     }
     this.#attempt ??= this.#fetch().finally(() => {
-      this.#attempt = undefined;
+      this.#attempt = this.#abort = undefined;
       this.#options.onAttempt();
     });
     return this.#attempt;

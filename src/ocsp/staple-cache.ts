@@ -1,8 +1,9 @@
 import { chmod, type FileHandle, mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { Log } from '../log.ts';
-import { isTemporary, NotReadable, readSmallFile, replaceFile, TooLarge } from './cache-files.ts';
+import { isTemporary, NotReadable, putFile, readSmallFile, TooLarge } from './cache-files.ts';
 import { parseFetchRecord, type FetchRecord } from './fetch-record.ts';
+import { FolderSync } from './folder-sync.ts';
 import { FolderInUse, type Lock, lockFolder } from './lock.ts';
 
 /** Two issuers can sign the same key and name: a response belongs to a pair. SHA-256 fingerprints, lower-case hex. */
@@ -29,6 +30,7 @@ export class StapleCache {
   readonly folder: string;
   readonly #log: Log;
   #handle: FileHandle | undefined;
+  #names: FolderSync | undefined;
   #lock: Lock | undefined;
   #failing = false;
   #setAsides = 0;
@@ -50,6 +52,7 @@ export class StapleCache {
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       this.#handle = await open(folder);
+      this.#names = new FolderSync(this.#handle);
       if (((await this.#handle.stat()).mode & 0o077) !== 0) await chmod(folder, 0o700);
     } catch (error) {
       this.#writeFailed(error, folder);
@@ -94,17 +97,21 @@ export class StapleCache {
 
   /** Keeps a response; resolves with whether it is safely on disk. The response kept before is lost only if this one is whole. */
   async storeResponse(key: CacheKey, der: Buffer): Promise<boolean> {
-    return this.#write(this.#file(key, 'der'), der);
+    return this.#write(this.#file(key, 'der'), async (file) => {
+      await putFile(file, der, { sync: true });
+      await this.#names?.sync();
+    });
   }
 
+  /** Not worth waiting for the disk: after a power cut that took it, what comes next is planned from the response itself. */
   async storeRecord(key: CacheKey, record: FetchRecord): Promise<boolean> {
-    return this.#write(this.#file(key, 'json'), `${JSON.stringify(record)}\n`);
+    return this.#write(this.#file(key, 'json'), (file) => putFile(file, `${JSON.stringify(record)}\n`, { sync: false }));
   }
 
-  async #write(file: string, content: Buffer | string): Promise<boolean> {
+  async #write(file: string, write: (file: string) => Promise<void>): Promise<boolean> {
     if (this.#handle === undefined) return false;
     try {
-      await replaceFile(file, content, this.#handle);
+      await write(file);
       if (this.#failing) this.#log.info(`${this.folder} can be written again`);
       this.#failing = false;
       return true;
@@ -162,7 +169,7 @@ export class StapleCache {
 
   async close(): Promise<void> {
     const [lock, handle] = [this.#lock, this.#handle];
-    this.#lock = this.#handle = undefined;
+    this.#lock = this.#handle = this.#names = undefined;
     await lock?.release();
     await handle?.close();
   }
