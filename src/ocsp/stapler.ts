@@ -26,8 +26,11 @@ export interface StaplerOptions {
 export type StaplerEntry = Subject;
 
 const day = 86_400_000;
-/** A question and its answer take a good millisecond of CPU time; one responder answers two at a time in 10 ms each at best. */
-const limits = { perResponder: 2, overall: 16, perSecond: 200, burst: 32, sickAfter: 3 };
+/**
+ * A question with its answer takes a good millisecond of CPU time, which handshakes may need more: a tenth of a core, then. A responder
+ * that answers in 20 ms could not be asked more often, two at a time.
+ */
+const limits = { perResponder: 2, overall: 16, perSecond: 100, burst: 32, sickAfter: 3 };
 /** More than this many certificates waiting for their turn are a storm. */
 const storm = 32;
 /** Milliseconds after which a disk is taken for one that hangs. */
