@@ -7,8 +7,9 @@ import { type ConnectionCounters, noConnections } from '../../src/connection-cou
 import type { Authority, IssueOptions } from '../../src/demo/authority.ts';
 import type { Identity, Snapshot, WorkerLimits } from '../../src/snapshot.ts';
 import { Admission } from '../../src/tls/admission.ts';
+import type { SecureConnection } from '../../src/tls/handshakes.ts';
 import { Listener } from '../../src/tls/listener.ts';
-import { type SecureConnection, TlsFront } from '../../src/tls/tls-front.ts';
+import { TlsFront } from '../../src/tls/tls-front.ts';
 import type { Keys } from './config.ts';
 import { recordedLog } from './stapling.ts';
 
