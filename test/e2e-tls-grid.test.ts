@@ -129,6 +129,15 @@ const keyRows: KeyRow[] = [
   ['three.test', 'RSA signatures', openssl, tls12('-sigalgs', 'RSA+SHA256:RSA+SHA384'), 'TLSv1.2 rsa'],
   ['three.test', 'RSA-PSS signatures', openssl, tls12('-sigalgs', 'rsa_pss_rsae_sha256'), 'TLSv1.2 rsa'],
   ['three.test', 'P-256 signs with SHA-384 too', openssl, tls12('-sigalgs', 'ECDSA+SHA384'), 'TLSv1.2 ecdsa'],
+  [
+    'three.test',
+    'SHA-1 with ECDSA does not count where nobody signs with it',
+    openssl,
+    tls12('-sigalgs', 'ECDSA+SHA1:RSA+SHA256', '-cipher', anyLevel),
+    'TLSv1.2 rsa',
+  ],
+  ['old.test', 'but in old', openssl, tls12('-sigalgs', 'ECDSA+SHA1:RSA+SHA256', '-cipher', anyLevel), 'TLSv1.2 ecdsa'],
+  ['three.test', 'SHA-224 with ECDSA is enough', openssl, tls12('-sigalgs', 'ECDSA+SHA224:RSA+SHA256'), 'TLSv1.2 ecdsa'],
   ['three.test', 'Ed25519 goes with the ECDSA suites', openssl, tls12('-sigalgs', 'ed25519', '-cipher', 'ECDHE-ECDSA-AES128-GCM-SHA256'), 'TLSv1.2 ed25519'],
   ['three.test', 'Ed25519 not with RSA suites', openssl, tls12('-sigalgs', 'ed25519:RSA+SHA256', '-cipher', 'ECDHE-RSA-AES128-GCM-SHA256'), 'TLSv1.2 rsa'],
   [
