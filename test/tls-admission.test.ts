@@ -141,6 +141,15 @@ test('as many make room as have come, when several listeners accept in one turn 
   assert.deepEqual([counters.now.arriving, counters.refused], [4, { crowded_out: 6 }]);
 });
 
+test('a shorter timeouts.handshake counts at once, for those on their way too', async (t) => {
+  const { admission, counters } = await front(t);
+  const listener = { arrived: () => {} };
+  admission.enter(new net.Socket(), 3_600_000, listener);
+  admission.enter(new net.Socket(), 20, listener);
+  await until(() => counters.now.arriving === 0);
+  assert.deepEqual(counters.refused, { handshake_timeout: 2 });
+});
+
 test('limits.connections_per_address counts clients, not the proxies in front of them', async (t) => {
   const limits = { connectionsPerAddress: 2 };
   const plain = await front(t, { limits });

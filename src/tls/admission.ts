@@ -35,8 +35,8 @@ export class Admission implements ArrivalObserver {
   #isFull = false;
   /** While it is full. */
   #looking: NodeJS.Timeout | undefined;
-  /** There is one timer for all that arrive: one for each would cost more than what else is done here. */
-  #isTimed = false;
+  /** For the oldest of all that arrive: a timer for each would cost more than what else is done here. */
+  #deadline: NodeJS.Timeout | undefined;
   /** Milliseconds for everything up to the end of the handshake. */
   #timeout = 0;
   #warnedAt = Number.NEGATIVE_INFINITY;
@@ -76,8 +76,10 @@ export class Admission implements ArrivalObserver {
     const arrival = new Arrival(socket, this);
     this.#arriving.set(arrival, listener);
     counters.now.arriving = this.#arriving.size;
-    this.#timeout = timeout;
-    if (!this.#isTimed) this.#dropLateIn(timeout);
+    if (this.#deadline === undefined || timeout !== this.#timeout) {
+      this.#timeout = timeout;
+      this.#dropLate();
+    }
     if (this.#arriving.size > this.#limits.handshakes) this.#crowdOut();
     this.#review();
     return arrival;
@@ -91,17 +93,13 @@ export class Admission implements ArrivalObserver {
     }
   }
 
-  #dropLateIn(ms: number): void {
-    this.#isTimed = true;
-    setTimeout(() => this.#dropLate(), ms).unref();
-  }
-
   #dropLate(): void {
-    this.#isTimed = false;
+    clearTimeout(this.#deadline);
+    this.#deadline = undefined;
     const late = performance.now() - this.#timeout;
     for (const arrival of this.#arriving.keys()) {
       if (arrival.since > late) {
-        this.#dropLateIn(Math.ceil(arrival.since - late));
+        this.#deadline = setTimeout(() => this.#dropLate(), Math.ceil(arrival.since - late)).unref();
         return;
       }
       arrival.drop('handshake_timeout');
