@@ -11,15 +11,17 @@ export interface Assault {
 
 const host = `Host: ${serverName}\r\n`;
 
-/** Opens connections, 50 at a time. */
+/** Opens connections, 50 at a time; a server that has enough of them refuses the rest, or ends some. */
 async function openAll({ port, count }: Assault, use: (socket: tls.TLSSocket) => void, alpn = 'http/1.1'): Promise<void> {
   for (let opened = 0; opened < count; opened += 50) {
     const batch = Math.min(50, count - opened);
-    const sockets = await Promise.all(Array.from({ length: batch }, () => connect(port, { ALPNProtocols: [alpn] })));
-    for (const socket of sockets) {
+    const attempts = Array.from({ length: batch }, async () => {
+      const socket = await connect(port, { ALPNProtocols: [alpn] });
       socket.on('error', () => {});
       use(socket);
-    }
+    });
+    const refused = (await Promise.allSettled(attempts)).filter(({ status }) => status === 'rejected').length;
+    if (refused > 0) console.error(`${refused} of ${batch} connections were refused, after ${opened}`);
   }
 }
 
