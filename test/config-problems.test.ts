@@ -253,9 +253,13 @@ test('what http-proxy cannot do is refused with it, and what is not seen with pa
     'http_version: cannot be used with `engine: http-proxy`: Node sends HTTP/1.1 only',
   ]);
   assert.deepEqual(withKeys('tls: passthrough', 'lenient: true'), ['lenient: cannot be used with `tls: passthrough`: nothing of HTTP is seen']);
-  for (const version of ['1.1', '"1.1"', '1.0', '"1.0"', '1']) assert.deepEqual(withKeys('', `http_version: ${version}`), []);
+  for (const version of ['1.1', '"1.1"', '1.0', '"1.0"', '1', '2', '"2"', '2.0']) assert.deepEqual(withKeys('', `http_version: ${version}`), []);
   assert.deepEqual(withKeys('engine: http-proxy', 'lenient: false, http_version: 1.1'), []);
-  assert.deepEqual(withKeys('', 'http_version: 0.9'), ['http_version: must be 1.0 or 1.1, not `0.9`']);
+  assert.deepEqual(withKeys('', 'http_version: 2, lenient: true, proxy_protocol: v2'), [
+    'lenient: cannot be used with `http_version: 2`: its heads have no lines',
+    'proxy_protocol: cannot be used with `http_version: 2`: clients share its connections',
+  ]);
+  assert.deepEqual(withKeys('', 'http_version: 0.9'), ['http_version: must be 1.0, 1.1 or 2, not `0.9`']);
 });
 
 test('tls: passthrough goes with backends over TCP, and with nothing that is about HTTP or about certificates', () => {

@@ -1,19 +1,21 @@
 import type { Finding, Path } from './findings.ts';
 import { isPassthrough } from './passthrough.ts';
 import { list, map, type Raw } from './raw.ts';
+import { httpVersion } from './values.ts';
 
 /** Settings of a virtual host's routes that do not go together, or with what the virtual host is. */
 export function routes(host: Raw, path: Path): Finding[] {
   const carriers = [
-    { isUsed: isPassthrough(host), setting: '`tls: passthrough`', why: hidden },
-    { isUsed: host['engine'] === 'http-proxy', setting: '`engine: http-proxy`', why: unknown },
+    { isUsed: () => isPassthrough(host), setting: '`tls: passthrough`', why: hidden },
+    { isUsed: () => host['engine'] === 'http-proxy', setting: '`engine: http-proxy`', why: unknown },
+    { isUsed: (route: Raw) => httpVersion.safeParse(route['http_version']).data === '2', setting: '`http_version: 2`', why: framed },
   ];
   return list(host['routes'])
     .map(map)
     .flatMap((route, position) => {
       const at = [...path, 'routes', position];
       const misplaced = carriers.flatMap(({ isUsed, setting, why }) =>
-        isUsed
+        isUsed(route)
           ? Object.keys(why).flatMap((key) => (isSet(route[key]) ? [{ path: [...at, key], message: `cannot be used with ${setting}: ${why[key]}` }] : []))
           : [],
       );
@@ -34,6 +36,13 @@ const unknown: Record<string, string> = {
   proxy_protocol: 'it shares its connections between clients',
   http_version: 'Node sends HTTP/1.1 only',
   lenient: "Node's lenient parser guesses where an answer ends",
+};
+
+/** What has no meaning in HTTP/2. */
+const framed: Record<string, string> = {
+  proxy_protocol: 'clients share its connections',
+  max_buffered_body: 'its bodies need no length',
+  lenient: 'its heads have no lines',
 };
 
 /** The defaults of all these are as good as nothing. */

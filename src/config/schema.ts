@@ -167,7 +167,8 @@ export const route = z.strictObject({
     .prefault(1000)
     .meta({ description: 'Requests of this route that may wait in one worker; further ones are answered with 503. 0: none waits.' }),
   http_version: httpVersion.prefault('1.1').meta({
-    description: 'What is spoken to the backends. `1.0` is for those that know nothing newer: each connection is for one request, and there are no chunks.',
+    description:
+      'What is spoken to the backends. `1.0` is for those that know nothing newer: each connection is for one request, and there are no chunks. `2` is for gRPC.',
   }),
   max_buffered_body: size.prefault('1m').meta({
     description: 'With `http_version: 1.0`, the largest request body of unknown length; it is read before it is sent. Larger ones are answered with 411.',

@@ -189,10 +189,11 @@ export const backendAddress = notation(
   },
 );
 
-/** YAML reads 1.0 as the number 1. */
-export const httpVersion = notation({ name: 'http_version', expected: '1.0 or 1.1', pattern: '^1(\\.[01])?$', numeric: 'decimal' }, (text) =>
-  text === '1' || text === '1.0' ? '1.0' : text === '1.1' ? '1.1' : undefined,
-);
+/** YAML reads 1.0 as the number 1, and 2.0 as 2. */
+export const httpVersion = notation({ name: 'http_version', expected: '1.0, 1.1 or 2', pattern: '^(1(\\.[01])?|2(\\.0)?)$', numeric: 'decimal' }, (text) => {
+  const versions = { '1': '1.0', '1.0': '1.0', '1.1': '1.1', '2': '2', '2.0': '2' } as const;
+  return Object.hasOwn(versions, text) ? versions[text as keyof typeof versions] : undefined;
+});
 
 /** The pathname of requests (RFC 3986, section 3.3), of which this is the beginning. */
 export const routePath = notation({ name: 'route_path', expected: 'a path such as / or /api/', pattern: '^/[^?#\\s]*$' }, (text) =>

@@ -43,8 +43,8 @@ export class BackendTls {
     }
   }
 
-  /** Connects. `secureConnect` tells that the handshake is complete and the certificate good. */
-  connect(backend: TlsBackend, more: { onread?: OnReadOpts; socket?: Socket } = {}): tls.TLSSocket {
+  /** Connects. `secureConnect` tells that the handshake is complete, the certificate good, and `protocol` chosen. */
+  connect(backend: TlsBackend, protocol: 'http/1.1' | 'h2', more: { onread?: OnReadOpts; socket?: Socket } = {}): tls.TLSSocket {
     const session = this.#sessions.get(backend.name);
     const name = this.#settings.serverName ?? backend.host;
     const options: tls.ConnectionOptions = {
@@ -54,7 +54,7 @@ export class BackendTls {
       rejectUnauthorized: this.#settings.verify,
       // An address is no server name (RFC 6066, 3); the certificate is checked for it all the same.
       servername: isIP(name) === 0 ? name : '',
-      ALPNProtocols: ['http/1.1'],
+      ALPNProtocols: [protocol],
       ...(session && { session }),
       ...more,
     };
@@ -115,7 +115,7 @@ function refusal(setting: string, cause: string): ProxyError {
 }
 
 function settingName(key: string): string {
-  return key === 'backends' ? 'virtual_hosts[].routes[].backends' : `virtual_hosts[].routes[].backend_tls.${key}`;
+  return `virtual_hosts[].routes[].${key === 'backends' || key === 'http_version' ? '' : 'backend_tls.'}${key}`;
 }
 
 const certificates: Record<string, [setting: string, cause: string]> = {
@@ -141,6 +141,7 @@ function settingOf(code: string): string {
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return 'server_name';
   if (/PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|DH_KEY_TOO_SMALL|EE_KEY_TOO_SMALL|CA_MD_TOO_WEAK|LEGACY_RENEGOTIATION/.test(code)) return 'min_version';
   if (/UNRECOGNIZED_NAME/.test(code)) return 'server_name';
+  if (/NO_APPLICATION_PROTOCOL/.test(code)) return 'http_version';
   // What a server says that wants a certificate, and gets none or a wrong one.
   if (/ALERT_(?:CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)/.test(code)) return 'certificate';
   return 'backends';

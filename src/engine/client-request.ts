@@ -7,7 +7,7 @@ import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.t
 import { fieldsFromRaw } from '../proxy/headers.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
 import { MAX_FIELDS } from '../proxy/request-head.ts';
-import { handshakeFailure } from './backend-tls.ts';
+import { connectFailure, connectTimeout, lossFacts } from './backend-socket.ts';
 import { failedWrite, isEndOfReset, readsOnAfterFailedWrite } from './early-answer.ts';
 import { isSendable, parseResponseHead, type ResponseHead } from './response-head.ts';
 import { joinTunnel } from './tunnel.ts';
@@ -34,8 +34,7 @@ export class ClientRequestStream implements BackendStream {
     this.#backend = backend;
     this.#request = request;
     this.#recipient = recipient;
-    const late = (): void => this.#fail('backend_connect_timeout', 'the backend did not accept the connection in time', { setting: 'timeouts.connect' });
-    this.#connectTimer = setTimeout(late, request.timeouts.connect);
+    this.#connectTimer = setTimeout(() => this.#give(connectTimeout(backend)), request.timeouts.connect);
     const on = contained(outgoing, this.#fault);
     on('socket', (socket: Socket) => {
       this.#bytesBefore = socket.bytesRead;
@@ -159,10 +158,9 @@ export class ClientRequestStream implements BackendStream {
     if (this.#response?.complete) return;
     // Node takes a reset for the end of a response that ends with its connection.
     if (this.#response) return this.#breakOff(error);
-    const cause = error.code ?? error.message;
-    const facts = cause.startsWith('ERR_SSL') ? handshakeFailure(error) : { cause };
-    if (!this.#isAccepted) this.#fail('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
-    else if (!this.#connected) this.#fail('backend_tls', 'the TLS handshake with the backend failed', handshakeFailure(error));
+    const facts = lossFacts(error);
+    const { cause } = facts;
+    if (!this.#connected) this.#give(connectFailure(error, this.#isAccepted, this.#backend));
     else if (cause.startsWith('HPE_')) this.#fail('backend_bad_response', "the backend's answer is malformed", { cause });
     else if (!this.#outgoing.reusedSocket || (this.#outgoing.socket?.bytesRead ?? 0) > this.#bytesBefore)
       this.#fail('backend_closed', 'the backend closed the connection without an answer', facts);
@@ -182,8 +180,12 @@ export class ClientRequestStream implements BackendStream {
   }
 
   #fail(code: ProxyErrorCode, message: string, facts: ProxyError['facts']): void {
+    this.#give(new ProxyError(code, message, { backend: this.#backend.name, ...facts }));
+  }
+
+  #give(error: ProxyError): void {
     const recipient = this.#recipient;
     this.abort();
-    if (recipient) tellLast(recipient, () => recipient.failed(new ProxyError(code, message, { backend: this.#backend.name, ...facts })));
+    if (recipient) tellLast(recipient, () => recipient.failed(error));
   }
 }

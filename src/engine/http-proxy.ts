@@ -45,7 +45,7 @@ export class HttpProxyEngine implements Engine {
     const known = this.#tlsAgents.get(backend.name);
     if (known?.tls === tls && !upgrade) return known.agent;
     const agent = new http.Agent(upgrade ? {} : AGENT);
-    agent.createConnection = () => tls.connect(backend);
+    agent.createConnection = () => tls.connect(backend, 'http/1.1');
     if (!upgrade) this.#tlsAgents.set(backend.name, { tls, agent });
     return agent;
   }

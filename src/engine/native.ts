@@ -3,6 +3,7 @@ import type { Deadlines } from '../proxy/deadlines.ts';
 import type { BackendRequest, BackendStream, Engine, Recipient } from '../proxy/engine.ts';
 import { type BackendFiles, type BackendTls, BackendTlsByRoute } from './backend-tls.ts';
 import { UpstreamConnection, type UpstreamOwner } from './upstream-connection.ts';
+import { UpstreamSessions } from './upstream-session.ts';
 
 /** Idle connections to one backend. */
 const MAX_IDLE = 256;
@@ -11,10 +12,12 @@ const MAX_IDLE = 256;
 export class NativeEngine implements Engine {
   readonly #deadlines: Deadlines;
   readonly #pools = new Map<string, ConnectionPool>();
+  readonly #sessions: UpstreamSessions;
   readonly #tls = new BackendTlsByRoute();
 
   constructor(deadlines: Deadlines) {
     this.#deadlines = deadlines;
+    this.#sessions = new UpstreamSessions(deadlines);
   }
 
   update(files: BackendFiles): void {
@@ -22,18 +25,21 @@ export class NativeEngine implements Engine {
   }
 
   send(backend: BackendAddress, request: BackendRequest, recipient: Recipient): BackendStream {
+    const tls = 'tls' in backend ? this.#tls.of(request.route) : undefined;
+    if (request.route.httpVersion === '2') return this.#sessions.send(backend, tls, request, recipient);
     let pool = this.#pools.get(backend.name);
     if (!pool) {
       pool = new ConnectionPool(backend, this.#deadlines, () => this.#pools.delete(backend.name));
       this.#pools.set(backend.name, pool);
     }
-    const connection = pool.take(request, 'tls' in backend ? this.#tls.of(request.route) : undefined);
+    const connection = pool.take(request, tls);
     connection.send(request, recipient);
     return connection;
   }
 
   close(): void {
     for (const pool of this.#pools.values()) pool.close();
+    this.#sessions.close();
   }
 }
 

@@ -1,10 +1,11 @@
-import * as net from 'node:net';
+import type * as net from 'node:net';
 import type { BackendAddress } from '../config/values.ts';
 import { contained, tellLast } from '../proxy/contained.ts';
 import type { Timed } from '../proxy/deadlines.ts';
 import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
-import { type BackendTls, handshakeFailure } from './backend-tls.ts';
+import { type Beginning, connectFailure, connectTimeout, lossFacts, openSocket } from './backend-socket.ts';
+import type { BackendTls } from './backend-tls.ts';
 import { BodyReader } from './body-reader.ts';
 import { failedWrite, isEndOfReset, readsOnAfterFailedWrite } from './early-answer.ts';
 import { findResponseHeadEnd, scanResponseHead } from './head.ts';
@@ -28,13 +29,6 @@ export interface UpstreamOwner {
   closed(connection: UpstreamConnection): void;
   /** A kept connection was dead. */
   stale(): void;
-}
-
-/** How a connection begins. */
-interface Beginning {
-  tls: BackendTls | undefined;
-  /** What is sent before everything else, TLS too. */
-  prelude: Buffer | undefined;
 }
 
 /** A connection to a backend that speaks HTTP/1.1 (RFC 9112), and carries one request at a time. */
@@ -71,7 +65,7 @@ export class UpstreamConnection implements BackendStream, Timed {
   #idle = IDLE;
 
   /** @param beginning with `mayTunnel`, the connection may be given away after a 101 */
-  constructor(backend: BackendAddress, owner: UpstreamOwner, { mayTunnel, tls, prelude }: Beginning & { mayTunnel: boolean }) {
+  constructor(backend: BackendAddress, owner: UpstreamOwner, { mayTunnel, tls, prelude }: Omit<Beginning, 'protocol'> & { mayTunnel: boolean }) {
     this.tls = tls;
     this.prelude = prelude;
     this.#backend = backend;
@@ -80,7 +74,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     const onread = { buffer: () => this.#readBuffer(), callback: (length: number) => this.#onRead(length) };
     // Node does not read like this through one socket into another.
     const isStream = tls !== undefined && prelude !== undefined;
-    const socket = open(backend, { tls, prelude }, isStream ? {} : { onread });
+    const socket = openSocket(backend, { tls, prelude, protocol: 'http/1.1' }, isStream ? {} : { onread });
     this.#socket = socket;
     if (!mayTunnel) readsOnAfterFailedWrite(socket);
     this.#writer = new MessageWriter(socket);
@@ -128,7 +122,7 @@ export class UpstreamConnection implements BackendStream, Timed {
   }
 
   expire(): void {
-    if (this.#recipient) this.#give('backend_connect_timeout', 'the backend did not accept the connection in time', { setting: 'timeouts.connect' });
+    if (this.#recipient) this.#give(connectTimeout(this.#backend));
     else this.abort();
   }
 
@@ -298,21 +292,18 @@ export class UpstreamConnection implements BackendStream, Timed {
   /** The connection is gone. */
   #fail(error: NodeJS.ErrnoException): void {
     if (!this.#recipient) return;
-    const cause = error.code ?? error.message;
-    // A server that speaks TLS 1.3 refuses client certificates after the handshake.
-    const facts = cause.startsWith('ERR_SSL') ? handshakeFailure(error) : { cause };
-    if (!this.#isAccepted) this.#give('backend_unreachable', 'no connection to the backend', { setting: 'virtual_hosts[].routes[].backends', cause });
-    else if (!this.isConnected) this.#give('backend_tls', 'the TLS handshake with the backend failed', handshakeFailure(error));
-    else if (this.#body) this.#give('backend_closed', 'the backend broke off its answer; the client was cut', facts);
-    else if (!this.#isReused || this.#isAnswering) this.#give('backend_closed', 'the backend closed the connection without an answer', facts);
+    const facts = lossFacts(error);
+    if (!this.isConnected) this.#give(connectFailure(error, this.#isAccepted, this.#backend));
+    else if (this.#body) this.#give(this.#error('backend_closed', 'the backend broke off its answer; the client was cut', facts));
+    else if (!this.#isReused || this.#isAnswering) this.#give(this.#error('backend_closed', 'the backend closed the connection without an answer', facts));
     else {
       this.#owner.stale();
-      this.#give('backend_stale', 'a kept connection to the backend was dead', { cause });
+      this.#give(this.#error('backend_stale', 'a kept connection to the backend was dead', { cause: error.code ?? error.message }));
     }
   }
 
   #reject(error: unknown): void {
-    if (error instanceof ProxyError) this.#give(error.code, error.message, { ...error.facts });
+    if (error instanceof ProxyError) this.#give(this.#error(error.code, error.message, error.facts));
     else this.fault(error as Error);
   }
 
@@ -320,19 +311,11 @@ export class UpstreamConnection implements BackendStream, Timed {
     return new ProxyError(code, message, { backend: this.#backend.name, ...facts });
   }
 
-  #give(code: ProxyErrorCode, message: string, facts: ProxyError['facts']): void {
+  #give(error: ProxyError): void {
     const recipient = this.#recipient;
     this.abort();
-    if (recipient) tellLast(recipient, () => recipient.failed(this.#error(code, message, facts)));
+    if (recipient) tellLast(recipient, () => recipient.failed(error));
   }
-}
-
-function open(backend: BackendAddress, { tls, prelude }: Beginning, options: { onread?: net.OnReadOpts }): net.Socket {
-  if (tls && 'host' in backend && !prelude) return tls.connect(backend, options);
-  const where = 'socketPath' in backend ? { path: backend.socketPath } : { host: backend.host, port: backend.port };
-  const socket = net.connect({ ...where, noDelay: true, ...options });
-  if (prelude) socket.write(prelude);
-  return tls && 'host' in backend ? tls.connect(backend, { socket }) : socket;
 }
 
 function looksLikeHttp(input: Buffer): boolean {

@@ -96,7 +96,7 @@ export class Handler {
 
     const { virtualHost } = site;
     const isOld = route.httpVersion === '1.0';
-    const upgrade = head.webSocket && connection.protocol === 'https' && !isOld;
+    const upgrade = head.webSocket && connection.protocol === 'https' && route.httpVersion === '1.1';
     const fields = backendFields(head, connection, site, served, upgrade, hops);
     // RFC 9110, 10.1.1: a backend that speaks HTTP/1.0 cannot say that the client may go on.
     if (isOld && head.facts.expectContinue) client.inform(100, []);

@@ -31,7 +31,7 @@ export const proxyErrors = {
   backend_tls: [502, 'The TLS handshake with an https backend failed, or its certificate is not good: see routes[].backend_tls.'],
   backend_closed: [502, 'The backend closed the connection before or in the middle of its answer.'],
   backend_stale: [502, 'A kept connection to the backend was dead, and the request could not safely be repeated.'],
-  backend_bad_response: [502, 'What the backend answered is not proper HTTP/1.'],
+  backend_bad_response: [502, 'What the backend answered is not proper HTTP.'],
   backend_busy: [503, 'Every backend of the route has routes[].max_connections exchanges, and routes[].max_queue requests wait already.'],
   queue_timeout: [503, 'No backend had a place within timeouts.queue: all had routes[].max_connections exchanges.'],
   buffers_full: [503, 'Chunked request bodies for HTTP/1.0 backends occupy all the memory that one worker has for them, 64 MB.'],

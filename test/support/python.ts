@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 
 /** Debian's own, which finds Debian's packages. */
-const interpreter = '/usr/bin/python3';
+export const pythonInterpreter = '/usr/bin/python3';
 
 /** For `needs`: a package of Python's that Debian has. */
 export function pythonPackage(name: string): string {
@@ -19,7 +19,7 @@ export interface PythonServer extends AsyncDisposable {
 
 /** A server written in Python: it prints its port first, in a line of its own. */
 export async function startPython(source: string): Promise<PythonServer> {
-  const child = spawn(interpreter, ['-u', '-c', source], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(pythonInterpreter, ['-u', '-c', source], { stdio: ['ignore', 'pipe', 'pipe'] });
   const exited = once(child, 'exit');
   let said = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));

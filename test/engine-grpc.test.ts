@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { configOf, type Keys } from './support/config.ts';
+import { grpcCalls, startGrpcServer } from './support/grpc.ts';
+import { startHttp2Front } from './support/http2.ts';
+import { pythonPackage } from './support/python.ts';
+import { needs } from './support/tools.ts';
+
+/** A real gRPC client and a real gRPC server, and Staplegate between them. */
+
+function route(url: string, top: Keys = {}): ReturnType<typeof configOf> {
+  return configOf({ routes: [{ path: '/', backends: [url], http_version: 2 }] }, top);
+}
+
+const options = { ...needs(pythonPackage('grpc')), timeout: 60_000 };
+
+test('gRPC calls of every kind pass', options, async (t) => {
+  await using server = await startGrpcServer();
+  const front = await startHttp2Front(t, route(server.url));
+  const lines = await grpcCalls(
+    front.port,
+    `
+answer, call = unary('Echo').with_call(b'hello', metadata=(('x-sent', 'me'),))
+print(answer.decode(), dict(call.trailing_metadata()))
+print(' '.join(one.decode() for one in stream('Count')(b'5')))
+print(failure(lambda: unary('Fail')(b'')))
+print(failure(lambda: unary('Unknown')(b'')))
+large = b'x' * 20_000_000
+print(unary('Echo')(large) == large)
+
+# Each message is sent when the answer to the last has come: nothing is held back, in either direction.
+said = threading.Semaphore(1)
+def words():
+    for word in (b'one', b'two', b'three'):
+        said.acquire()
+        yield word
+for answer in both('Talk')(words()):
+    print(answer.decode())
+    said.release()
+forever = threading.Event()
+def endless():
+    yield b'first'
+    forever.wait(20)
+print(failure(lambda: list(both('Late')(endless()))))
+forever.set()
+`,
+  );
+  assert.deepEqual(lines, [
+    "hello {'x-seen': 'me'}",
+    '0 1 2 3 4',
+    "NOT_FOUND no such thing: ä {'x-why': 'because'}",
+    'UNIMPLEMENTED Method not found! {}',
+    'True',
+    'ONE',
+    'TWO',
+    'THREE',
+    'RESOURCE_EXHAUSTED enough {}',
+  ]);
+});
+
+test('a call that its client cancels ends at the server', options, async (t) => {
+  await using server = await startGrpcServer();
+  const front = await startHttp2Front(t, route(server.url));
+  const lines = await grpcCalls(
+    front.port,
+    `
+call = stream('Wait')(b'')
+print(next(call).decode())
+call.cancel()
+print(failure(lambda: list(stream('Wait')(b'', timeout=0.3))).split(' ')[0])
+`,
+  );
+  assert.deepEqual(lines, ['begun', 'DEADLINE_EXCEEDED']);
+  assert.equal(await server.line(), 'cancelled');
+});

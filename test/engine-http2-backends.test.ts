@@ -1,0 +1,362 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import * as http2 from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import * as tls from 'node:tls';
+import test, { type TestContext } from 'node:test';
+import { Authority } from '../src/demo/authority.ts';
+import { closedPort, RawBackend, unaccepting } from './support/backend.ts';
+import { configOf, type Keys } from './support/config.ts';
+import { startFront } from './support/front.ts';
+import { answerOf, errorCodes, Http2Client, startHttp2Front } from './support/http2.ts';
+
+/** Routes with `http_version: 2`. */
+
+interface Http2Backend {
+  url: string;
+  sessions: http2.ServerHttp2Session[];
+  /** Heads and bodies, by path. */
+  streams: Map<string, http2.ServerHttp2Stream>;
+}
+
+type Script = (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders, raw: string[]) => void;
+
+async function started(t: TestContext, server: http2.Http2Server | http2.Http2SecureServer, script: Script): Promise<Http2Backend> {
+  const backend: Http2Backend = { url: '', sessions: [], streams: new Map() };
+  server.on('session', (session: http2.ServerHttp2Session) => {
+    backend.sessions.push(session);
+    session.on('error', () => {});
+  });
+  server.on('stream', (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders, _flags: number, raw: string[]) => {
+    stream.on('error', () => {});
+    backend.streams.set(headers[':path'] ?? '', stream);
+    script(stream, headers, raw);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const session of backend.sessions) session.destroy();
+    server.close();
+  });
+  backend.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return backend;
+}
+
+/** An application that speaks HTTP/2 without TLS. */
+function http2Backend(t: TestContext, script: Script, options: http2.ServerOptions = {}): Promise<Http2Backend> {
+  return started(t, http2.createServer(options), script);
+}
+
+const ok: Script = (stream) => {
+  stream.respond({ ':status': 200 });
+  stream.end('ok');
+};
+
+function config(backends: string[], keys: Keys = {}, top: Keys = {}): ReturnType<typeof configOf> {
+  return configOf({ routes: [{ path: '/', backends, http_version: 2, ...keys }] }, top);
+}
+
+const get = 'GET / HTTP/1.1\r\nHost: a.test\r\n';
+const limit = { timeout: 10_000 };
+
+test('a request of HTTP/1.1 becomes one of HTTP/2, and the answer one of HTTP/1.1', limit, async (t) => {
+  let seen: string[] = [];
+  const backend = await http2Backend(t, (stream, _headers, raw) => {
+    seen = raw;
+    stream.additionalHeaders({ ':status': 103, link: '</a>' });
+    stream.respond([':status', '201', 'x-one', '1', 'set-cookie', 'a', 'set-cookie', 'b'], { waitForTrailers: true });
+    stream.once('wantTrailers', () => stream.sendTrailers({ 'x-last': 'z' }));
+    stream.pipe(stream);
+  });
+  const front = await startFront(t, config([backend.url]));
+  const client = await front.connect();
+  const fields = 'X-A: 1\r\nx-a: 2\r\nTE: trailers\r\nConnection: TE, X-Gone\r\nX-Gone: 1\r\nTransfer-Encoding: chunked\r\n';
+  client.send(`POST /p%20q?x HTTP/1.1\r\nHost: a.test:444\r\n${fields}\r\n5\r\nhello\r\n0\r\n\r\n`);
+  assert.equal((await client.answer()).status, 103);
+  const { status, head, body } = await client.answer();
+  assert.deepEqual([status, body], [201, 'hello']);
+  assert.match(head, /^HTTP\/1.1 201 Created\r\nx-one: 1\r\nset-cookie: a\r\nset-cookie: b\r\n/);
+  const pseudo = [':method', 'POST', ':scheme', 'http', ':authority', 'a.test:444', ':path', '/p%20q?x'];
+  assert.deepEqual(seen.slice(0, 14), [...pseudo, 'x-a', '1', 'x-a', '2', 'te', 'trailers']);
+  assert.ok(!seen.some((word) => ['connection', 'host', 'transfer-encoding', 'x-gone'].includes(word)));
+  client.send(`${get}\r\n`);
+  assert.equal((await client.answer()).status, 103, 'the connection goes on');
+});
+
+test('trailers pass in both directions', limit, async (t) => {
+  const backend = await http2Backend(t, (stream) => {
+    stream.once('trailers', (sent) => {
+      stream.respond({ ':status': 200 }, { waitForTrailers: true });
+      stream.once('wantTrailers', () => stream.sendTrailers({ 'x-got': sent['x-sent'] }));
+      stream.end('body');
+    });
+    stream.resume();
+  });
+  const front = await startHttp2Front(t, config([backend.url]));
+  const client = await Http2Client.connect(t, front.port);
+  const stream = client.open([':method', 'POST', ':path', '/'], { waitForTrailers: true });
+  stream.once('wantTrailers', () => stream.sendTrailers({ 'x-sent': 'me', host: 'evil.test' }));
+  stream.end('hello');
+  const { body, trailers } = await answerOf(stream);
+  assert.deepEqual([body, trailers['x-got']], ['body', 'me']);
+});
+
+test('requests share a session as far as the backend allows; one after another they share it, too', limit, async (t) => {
+  const backend = await http2Backend(t, () => {}, { settings: { maxConcurrentStreams: 2 } });
+  const front = await startHttp2Front(t, config([backend.url]));
+  const client = await Http2Client.connect(t, front.port);
+  const arrival = (path: string): Promise<unknown> => until(() => backend.streams.has(path));
+  const answers = ['/1', '/2', '/3', '/4', '/5'].map((path) => [path, client.get(path)] as const);
+  // They are sent before it has said what it allows.
+  for (const [path] of answers.slice(0, 2)) await arrival(path);
+  for (const [path, answer] of answers) {
+    await arrival(path);
+    const stream = backend.streams.get(path)!;
+    stream.respond({ ':status': 200 });
+    stream.end(path);
+    assert.equal((await answer).body, path);
+  }
+  assert.equal(backend.sessions.length, 1);
+  const later = ['/6', '/7', '/8'].map((path) => client.get(path));
+  for (const path of ['/6', '/7', '/8']) await arrival(path);
+  assert.equal(backend.sessions.length, 2, 'the third has no room');
+  for (const path of ['/6', '/7', '/8']) backend.streams.get(path)!.respond({ ':status': 204 }, { endStream: true });
+  for (const answer of later) assert.equal((await answer).status, 204);
+});
+
+/** Looks again in each turn. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise(setImmediate);
+}
+
+for (const code of [errorCodes.noError, errorCodes.cancel, errorCodes.internalError]) {
+  test(`an answer that the backend breaks off with code ${code} is not taken for a whole one`, limit, async (t) => {
+    const backend = await http2Backend(t, (stream) => {
+      stream.respond({ ':status': 200 });
+      // Node would end it before it resets it.
+      stream.end = () => stream;
+      stream.write('part', () => stream.close(code));
+    });
+    const front = await startHttp2Front(t, config([backend.url]));
+    const client = await Http2Client.connect(t, front.port);
+    const answer = await client.get();
+    assert.equal(answer.rstCode, errorCodes.internalError);
+    const { facts } = await front.logged('backend_closed');
+    assert.equal(facts['reset'], code === errorCodes.noError ? undefined : code === errorCodes.cancel ? 'CANCEL' : 'INTERNAL_ERROR');
+    const old = await startFront(t, config([backend.url]));
+    assert.doesNotMatch(await old.all(`${get}\r\n`), /0\r\n\r\n$/);
+  });
+}
+
+test('a client that leaves resets its stream at the backend, and no other', limit, async (t) => {
+  let isWhole = false;
+  const backend = await http2Backend(t, (stream, headers) => {
+    if (headers[':path'] === '/leaves') {
+      const push = stream.push.bind(stream);
+      stream.push = (piece) => {
+        isWhole ||= piece === null && !stream.closed;
+        return push(piece);
+      };
+      stream.resume();
+    }
+    stream.respond({ ':status': 200 });
+    stream.write('begun');
+    if (headers[':path'] === '/stays') stream.end();
+  });
+  const front = await startHttp2Front(t, config([backend.url]));
+  const client = await Http2Client.connect(t, front.port);
+  const leaving = client.open([':method', 'POST', ':path', '/leaves']);
+  await once(leaving, 'data');
+  leaving.close(errorCodes.cancel);
+  const reset = backend.streams.get('/leaves')!;
+  if (!reset.closed) await once(reset, 'close');
+  assert.equal(reset.rstCode, errorCodes.cancel);
+  assert.ok(!isWhole, 'what has come of the request is not all of it');
+  assert.equal((await client.get('/stays')).body, 'begun');
+  assert.equal(backend.sessions.length, 1);
+});
+
+test('an answer before the end of the request ends it there', limit, async (t) => {
+  const backend = await http2Backend(t, (stream) => {
+    stream.resume().respond({ ':status': 413 });
+    stream.end('no');
+  });
+  const front = await startFront(t, config([backend.url]));
+  const client = await front.connect();
+  client.send('POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n01234');
+  const { status, body } = await client.answer();
+  assert.deepEqual([status, body], [413, 'no']);
+  const stream = backend.streams.get('/')!;
+  if (!stream.closed) await once(stream, 'close');
+  assert.equal(stream.rstCode, errorCodes.cancel);
+});
+
+for (const [what, refuse] of [
+  ['refuses the stream', (stream) => stream.close(errorCodes.refusedStream)],
+  ['goes away', (stream) => stream.session?.goaway(errorCodes.noError, stream.id! - 2)],
+  ['drops the connection', (stream) => stream.session?.socket.destroy()],
+] satisfies [string, (stream: http2.ServerHttp2Stream) => void][]) {
+  test(`what a backend has not begun with is repeated once, if that is safe: it ${what}`, limit, async (t) => {
+    const refused = new Map<string, number>();
+    const backend = await http2Backend(t, (stream, headers, raw) => {
+      const path = headers[':path'] ?? '';
+      const count = (refused.get(path) ?? 0) + 1;
+      refused.set(path, count);
+      if (path === '/fine' || (path === '/get' && count === 2)) ok(stream, headers, raw);
+      else refuse(stream);
+    });
+    const front = await startFront(t, config([backend.url]));
+    const ask = (method: string, path: string, rest = '\r\n') => front.ask(`${method} ${path} HTTP/1.1\r\nHost: a.test\r\n${rest}`);
+    for (const [method, path, rest, status] of [
+      ['GET', '/get', '\r\n', 200],
+      ['POST', '/post', 'Content-Length: 1\r\n\r\nx', 502],
+    ] as const) {
+      assert.equal((await ask('GET', '/fine')).status, 200);
+      assert.equal((await ask(method, path, rest)).status, status);
+    }
+    assert.deepEqual([refused.get('/get'), refused.get('/post')], [2, 1]);
+  });
+}
+
+test('a session that goes away is not asked anything more; what is under way there ends well', limit, async (t) => {
+  const backend = await http2Backend(t, (stream, headers, raw) => {
+    if (headers[':path'] !== '/slow') return ok(stream, headers, raw);
+    stream.respond({ ':status': 200 });
+    stream.session?.close();
+  });
+  const front = await startHttp2Front(t, config([backend.url]));
+  const client = await Http2Client.connect(t, front.port);
+  const slow = client.open([':method', 'GET', ':path', '/slow']);
+  await once(slow, 'response');
+  assert.equal((await client.get('/next')).body, 'ok');
+  assert.equal(backend.sessions.length, 2);
+  backend.streams.get('/slow')!.end('done');
+  const [last] = (await once(slow, 'data')) as [Buffer];
+  assert.equal(last.toString(), 'done');
+});
+
+test('a backend that is not there, or speaks something else, is a 502 that says so', limit, async (t) => {
+  const old = await new RawBackend(({ socket }) => socket.end('HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n')).listen(t);
+  const mute = await new RawBackend(
+    () => {},
+    ({ socket }) => socket.destroy(),
+  ).listen(t);
+  for (const [url, setting] of [
+    [await closedPort(), 'backends'],
+    [old.url, 'http_version'],
+    [mute.url, 'http_version'],
+  ] as const) {
+    const front = await startFront(t, config([url]));
+    assert.equal((await front.ask('POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nno')).status, 502);
+    const { facts } = await front.logged('backend_unreachable');
+    assert.deepEqual([facts['backend'], facts['setting']], [url, `virtual_hosts[].routes[].${setting}`]);
+  }
+  assert.doesNotMatch(old.text, /POST|no$/);
+  const late = await startFront(t, config([await unaccepting(t)], {}, { timeouts: { connect: '50ms' } }));
+  assert.equal((await late.ask(`${get}\r\n`)).status, 504);
+  const backend = await http2Backend(t, ok);
+  const front = await startFront(t, config([old.url, backend.url]));
+  assert.equal((await front.ask(`${get}\r\n`)).body, 'ok', 'another backend is tried');
+});
+
+test('a backend that says nothing is a 504, and a session that has said nothing is left', limit, async (t) => {
+  const backend = await http2Backend(t, () => {});
+  const front = await startFront(t, config([backend.url], {}, { timeouts: { connect: '50ms', response_header: '150ms' } }));
+  for (let n = 1; n <= 2; n += 1) {
+    assert.equal((await front.ask(`${get}\r\n`)).status, 504);
+    assert.equal(backend.sessions.length, n);
+  }
+});
+
+test('an idle session is closed before the backend would', limit, async (t) => {
+  const backend = await http2Backend(t, ok);
+  const front = await startFront(t, config([backend.url]));
+  assert.equal((await front.ask(`${get}\r\n`)).body, 'ok');
+  const clock = performance.now.bind(performance);
+  t.mock.method(performance, 'now', () => clock() + 5_000);
+  await once(backend.sessions[0]!, 'close');
+});
+
+test('bodies of any size pass both ways, and a slow reader holds up the sender and nobody else', limit, async (t) => {
+  const size = 20_000_000;
+  const backend = await http2Backend(t, (stream, headers, raw) => {
+    if (headers[':path'] === '/fine') return ok(stream, headers, raw);
+    stream.respond({ ':status': 200 });
+    stream.pipe(stream);
+  });
+  const front = await startHttp2Front(t, config([backend.url]));
+  const client = await Http2Client.connect(t, front.port);
+  const echo = client.open([':method', 'POST', ':path', '/echo']);
+  let sent = 0;
+  const fill = (): void => {
+    while (sent < size) {
+      sent += 100_000;
+      if (!echo.write(Buffer.alloc(100_000, 'x'))) return void echo.once('drain', fill);
+    }
+    echo.end();
+  };
+  fill();
+  await once(echo, 'response');
+  echo.pause();
+  for (let n = 0; n < 50; n += 1) assert.equal((await client.get('/fine')).body, 'ok');
+  assert.ok(sent < size / 2, `${sent} bytes were taken for a client that reads none`);
+  let got = 0;
+  echo.on('data', (bytes: Buffer) => (got += bytes.length)).resume();
+  await once(echo, 'end');
+  assert.equal(got, size);
+});
+
+const root = await Authority.root('Backends');
+const good = await root.issue({ names: ['127.0.0.1'] });
+
+test('an https backend is spoken to where ALPN chooses h2, and only there', limit, async (t) => {
+  const pair = { cert: good.chainPem, key: good.keyPem };
+  const files = new Map([['/test/ca.pem', root.pem]]);
+  let scheme: string | undefined;
+  const backend = await started(t, http2.createSecureServer(pair), (stream, headers, raw) => {
+    scheme = headers[':scheme'];
+    ok(stream, headers, raw);
+  });
+  const url = backend.url.replace('http:', 'https:');
+  const front = await startFront(t, config([url], { backend_tls: { ca: 'ca.pem' } }), {}, files);
+  assert.equal((await front.ask(`${get}\r\n`)).body, 'ok');
+  assert.equal(scheme, 'https');
+  for (const [ALPNProtocols, code, cause] of [
+    [undefined, 'backend_unreachable', /ALPN/],
+    [['http/1.1'], 'backend_tls', /no application protocol/],
+  ] as const) {
+    const old = tls.createServer({ ...pair, ...(ALPNProtocols && { ALPNProtocols: [...ALPNProtocols] }) }).listen(0, '127.0.0.1');
+    await once(old, 'listening');
+    t.after(() => old.close());
+    const url = `https://127.0.0.1:${(old.address() as AddressInfo).port}`;
+    const front = await startFront(t, config([url], { backend_tls: { ca: 'ca.pem' } }), {}, files);
+    assert.equal((await front.ask(`${get}\r\n`)).status, 502);
+    const { facts } = await front.logged(code);
+    assert.match(String(facts['cause']), cause);
+    assert.equal(facts['setting'], 'virtual_hosts[].routes[].http_version');
+  }
+});
+
+test('max_connections counts streams', limit, async (t) => {
+  const backend = await http2Backend(t, () => {});
+  const front = await startHttp2Front(t, config([backend.url], { max_connections: 1, max_queue: 1 }));
+  const client = await Http2Client.connect(t, front.port);
+  const [first, second] = [client.get('/1'), client.get('/2')];
+  await until(() => backend.streams.has('/1'));
+  assert.equal((await client.get('/3')).status, 503);
+  backend.streams.get('/1')!.respond({ ':status': 204 }, { endStream: true });
+  assert.equal((await first).status, 204);
+  await until(() => backend.streams.has('/2'));
+  backend.streams.get('/2')!.respond({ ':status': 204 }, { endStream: true });
+  assert.equal((await second).status, 204);
+});
+
+test('a WebSocket is not opened through HTTP/2', limit, async (t) => {
+  const backend = await http2Backend(t, (stream, headers) => {
+    stream.respond({ ':status': 426, 'x-upgrade': String(headers['upgrade']) }, { endStream: true });
+  });
+  const front = await startFront(t, config([backend.url]));
+  const { status, head } = await front.ask(`${get}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n`);
+  assert.equal(status, 426);
+  assert.match(head, /^x-upgrade: undefined$/m);
+});
