@@ -40,6 +40,26 @@ both('every method with every framing arrives as exactly one request with its bo
   assert.doesNotMatch(backend.text, /ext=1|X-Trailer/);
 });
 
+both('however a client spells its framing, the backend reads what everybody writes', async (t, engine) => {
+  const backend = await answering('').listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const client = await front.connect();
+  const spelled = {
+    'transfer-encoding:Chunked': 'transfer-encoding: chunked',
+    'Transfer-Encoding:  CHUNKED  ': 'Transfer-Encoding: chunked',
+    'Content-Length: 005': 'Content-Length: 5',
+    'Content-Length:5 ': 'Content-Length: 5',
+    'Content-Length: 00': 'Content-Length: 0',
+  };
+  for (const [line, written] of Object.entries(spelled)) {
+    const body = line.includes('00') && !line.includes('5') ? '' : 'hello';
+    client.send(`POST / HTTP/1.1\r\nHost: a.test\r\n${line}\r\n\r\n${/chunked/i.test(line) ? '05\r\nhello\r\n00\r\n\r\n' : body}`);
+    assert.equal((await client.answer()).status, 200, line);
+    const arrived = backend.connections.flatMap(({ text }) => messages(text)).at(-1);
+    assert.deepEqual([arrived?.lines[1], arrived?.body], [written, body]);
+  }
+});
+
 both('a GET with Trailer does not hurt (http-proxy dies of it), and hop-by-hop fields do not pass', async (t, engine) => {
   const backend = await answering('ok', 'X-Kept: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nTrailer: X\r\n').listen(t);
   const front = await startFront(t, configOf({ engine, backends: [backend.url] }));

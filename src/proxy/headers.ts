@@ -145,13 +145,22 @@ function endToEnd(fields: readonly Field[], keepTransferEncoding: boolean): Fiel
 const UPGRADE = [field('Connection', 'Upgrade'), field('Upgrade', 'websocket')];
 const TRAILERS = [field('Connection', 'keep-alive, TE'), field('TE', 'trailers')];
 
+/** What frames the body, as everybody writes it: to some readers `Chunked` is no `chunked`, and `010` is eight. */
+function plainlyFramed(one: Field): Field {
+  if (one.key === 'transfer-encoding' && one.value !== 'chunked') return field(one.name, 'chunked');
+  if (one.key === 'content-length' && /^0\d/.test(one.value)) return field(one.name, String(Number(one.value)));
+  return one;
+}
+
 /**
  * The client's fields as the backend gets them, before X-Forwarded-*. Content-Length and Transfer-Encoding stay: the
  * head they come from has been checked, and the body is framed by them. `Expect` is left to the engine.
  */
 export function requestFields(fields: readonly Field[], upgrade: boolean): Field[] {
   // CGI programs turn a `Proxy` field into HTTP_PROXY (httpoxy, CVE-2016-5385).
-  const kept = endToEnd(fields, true).filter(({ key }) => key !== 'expect' && key !== 'proxy');
+  const kept = endToEnd(fields, true)
+    .filter(({ key }) => key !== 'expect' && key !== 'proxy')
+    .map(plainlyFramed);
   if (upgrade) kept.push(...UPGRADE);
   // RFC 9110, 10.1.4: whoever sends TE lists it in Connection.
   else if (acceptsTrailers(fields)) kept.push(...TRAILERS);
