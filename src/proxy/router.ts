@@ -54,7 +54,7 @@ export class Router {
    * @throws ProxyError misdirected
    */
   chosen(serverName: string | undefined, host: string | undefined): Site {
-    const site = host === undefined ? serverName && this.named(serverName) : this.find(host);
+    const site = this.find(host ?? serverName);
     if (!site || site.virtualHost.serverName !== serverName || site.virtualHost.passthrough) {
       throw new ProxyError('misdirected', `Host ${host ?? '(none)'} does not belong to the virtual host of the handshake`, { handshake: serverName });
     }
