@@ -98,6 +98,22 @@ both('who waited for a 100 (Continue) and got an answer instead is not asked for
   }
 });
 
+both('who has got its 100 (Continue) sends the body, whatever the answer is, and then the next request', async (t, engine) => {
+  const backend = await new RawBackend((connection) => {
+    if (connection.text.startsWith('POST')) connection.socket.write('HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno');
+    else connection.socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+  }).listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const client = await front.connect();
+  client.send(post('/', 'Expect: 100-continue\r\nContent-Length: 10\r\n'));
+  assert.equal((await client.answer()).status, 100);
+  const { status, head } = await client.answer();
+  assert.equal(status, 403);
+  assert.doesNotMatch(head, /^Connection: close$/m);
+  client.send(`0123456789${get('/next')}`);
+  assert.equal((await client.answer()).body, 'ok');
+});
+
 both('what follows a refused 100-continue is never a request', async (t, engine) => {
   const backend = await answering().listen(t);
   const front = await startFront(t, configOf({ engine, routes: [{ path: '/api/', backends: [backend.url] }] }));
