@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import type { TestContext } from 'node:test';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { RawBackend } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { both, startFront, type RawClient, type TestFront } from './support/front.ts';
@@ -134,6 +135,41 @@ both('either side ending, by FIN or RST, ends both', async (t, engine) => {
     else backendSide?.[how]();
     const text = await other.client.toEnd();
     if (how === 'end') assert(text.endsWith('last words'));
+  }
+});
+
+both('long last words are heard to the end, on either side', async (t, engine) => {
+  const words = 'last words'.repeat(600_000);
+  const heard = echoing();
+  const { client } = await tunnel(t, engine, heard);
+  const [{ socket } = assert.fail()] = heard.connections;
+  socket.unpipe();
+  let length = 0;
+  const ended = new Promise<void>((resolve) => {
+    socket.on('data', (bytes) => (length += bytes.length)).once('end', resolve);
+  });
+  client.socket.end(words);
+  socket.resume();
+  await ended;
+  assert.equal(length, words.length);
+
+  const speaking = new RawBackend(({ socket }) => socket.write(SWITCH));
+  const other = await tunnel(t, engine, speaking);
+  other.client.socket.pause();
+  speaking.connections[0]?.socket.end(words);
+  // What waits for the client must outlive the backend's connection.
+  for (let n = 0; n < 50; n += 1) await immediate();
+  other.client.socket.resume();
+  const text = await other.client.toEnd();
+  assert.equal(text.length - text.indexOf('last words'), words.length);
+});
+
+both('a switch to another protocol than the one that was asked for is a 502', async (t, engine) => {
+  for (const fields of ['Connection: Upgrade\r\nUpgrade: h2c\r\n', 'Connection: Upgrade\r\n', '']) {
+    const backend = await new RawBackend(({ socket }) => socket.write(`HTTP/1.1 101 Switching Protocols\r\n${fields}\r\nGET / HTTP/1.1\r\n`)).listen(t);
+    const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+    assert.equal((await front.ask(handshake())).status, 502, fields);
+    await backend.until(([first]) => first?.ended === true || first?.socket.destroyed === true);
   }
 });
 

@@ -96,14 +96,14 @@ export class ClientRequestStream implements BackendStream {
     this.#recipient.connected();
   }
 
-  #head(response: IncomingMessage): ResponseHead {
+  #head(response: IncomingMessage, isSwitching: boolean): ResponseHead {
     const { httpVersion: version, statusCode: status = 0, statusMessage: reason = '' } = response;
     const fields = fieldsFromRaw(response.rawHeaders);
     const malformed = fields.find((field) => !isSendable(field));
     if (malformed) throw new ProxyError('backend_bad_response', "the backend's answer is malformed", { cause: `field ${JSON.stringify(malformed.name)}` });
     if (fields.length > MAX_FIELDS)
       throw new ProxyError('backend_bad_response', "the backend's answer is malformed", { cause: `more than ${MAX_FIELDS} fields` });
-    return parseResponseHead({ version, status, reason, fields }, this.#request.method, this.#request.upgrade);
+    return parseResponseHead({ version, status, reason, fields }, this.#request.method, isSwitching);
   }
 
   #answer(response: IncomingMessage): void {
@@ -113,7 +113,8 @@ export class ClientRequestStream implements BackendStream {
     on('error', (error: NodeJS.ErrnoException) => this.#breakOff(error));
     let delimiter: ResponseHead['delimiter'];
     try {
-      const head = this.#head(response);
+      // Node takes a 101 without `Upgrade` for an ordinary answer.
+      const head = this.#head(response, false);
       if (!head.persistent) this.#outgoing.shouldKeepAlive = false;
       delimiter = head.delimiter;
       recipient?.answered(head);
@@ -143,7 +144,7 @@ export class ClientRequestStream implements BackendStream {
       if (response.headers.upgrade?.toLowerCase() !== 'websocket') {
         throw new ProxyError('backend_bad_response', 'the backend switched to a protocol that was not asked for');
       }
-      const head = this.#head(response);
+      const head = this.#head(response, this.#request.upgrade);
       this.#recipient = undefined;
       if (early.length > 0) socket.unshift(early);
       if (recipient) recipient.switched(head, (client, idle) => joinTunnel(client, socket, idle));
