@@ -274,6 +274,8 @@ both('what a backend says without being asked is not the answer to the next requ
 });
 
 both('a byte on an idle backend connection ends it', async (t, engine) => {
+  // The clock would, too.
+  t.mock.method(performance, 'now', () => 0);
   const backend = await answering().listen(t);
   const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
