@@ -10,6 +10,7 @@ import type { ClientConnection, ConnectionHost } from './client-connection.ts';
 import { MAX_HEAD } from './head.ts';
 import { Http2HeadReader } from './http2-head.ts';
 import { Http2Stream, type Http2StreamOwner } from './http2-stream.ts';
+import { takeReads } from './socket-reads.ts';
 import { atTurnEnd, type Collecting } from './turn-end.ts';
 
 /** ms for a client to answer a PING, and to close after us. */
@@ -50,7 +51,7 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
       () => this.#taken(),
     );
     const on = contained(socket, (error) => this.fault(error));
-    on('data', (bytes: Buffer) => this.#read(bytes));
+    takeReads(socket, (bytes) => this.#read(bytes));
     // As with HTTP/1, whoever closes its side has gone.
     on('end', () => this.destroy());
     on('error', () => socket.destroy());
@@ -166,9 +167,14 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
 
   // From the socket, and to it.
 
+  /** @param bytes valid until this returns */
   #read(bytes: Buffer): void {
     if (this.#isDone) return;
-    this.#session.read(bytes, performance.now());
+    try {
+      this.#session.read(bytes, performance.now());
+    } catch (error) {
+      return this.fault(error as Error);
+    }
     // Whoever does not take what was sent, not even acknowledgements, is not listened to (CVE-2019-9512, CVE-2019-9515).
     if (this.#session.sender.isClogged) this.#socket.pause();
   }

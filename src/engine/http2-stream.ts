@@ -1,7 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { ErrorCode } from '../http2/frames.ts';
 import type { HeaderField, HeaderList } from '../http2/header-field.ts';
-import { Pieces } from '../http2/pieces.ts';
 import type { Stream, StreamHandler } from '../http2/stream.ts';
 import type { ClientStream, Connection } from '../proxy/client-stream.ts';
 import type { AnswerHead } from '../proxy/engine.ts';
@@ -10,6 +9,7 @@ import { field, type Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 import type { ConnectionHost } from './client-connection.ts';
 import { httpDate } from './date.ts';
+import { type BodyTaker, Http2Body } from './http2-body.ts';
 import { sortFields, type Http2HeadReader } from './http2-head.ts';
 import { Http2Tunnel } from './http2-tunnel.ts';
 
@@ -26,19 +26,14 @@ export interface Http2StreamOwner {
 }
 
 /** One request of an HTTP/2 connection, and its answer (RFC 9113, 8.1). */
-export class Http2Stream implements ClientStream, StreamHandler {
+export class Http2Stream implements ClientStream, StreamHandler, BodyTaker {
   readonly connection: Connection;
   readonly #stream: Stream;
   readonly #owner: Http2StreamOwner;
   #exchange: Exchange | undefined;
   #isHead = false;
-  /** The request body goes to the exchange; it goes nowhere when there is none, or nobody wants it. */
-  #hasBody = false;
-  /** What the backend does not take of it yet. */
-  readonly #held = new Pieces();
-  #isHolding = false;
-  /** The trailers of a body whose last pieces are held. */
-  #heldEnd: readonly Field[] | undefined;
+  /** Undefined when there is none. */
+  #body: Http2Body | undefined;
   #tunnel: Http2Tunnel | undefined;
   /** No DATA follows the head of the answer. */
   #bodyless = false;
@@ -64,9 +59,9 @@ export class Http2Stream implements ClientStream, StreamHandler {
     this.#isHead = fields.method === 'HEAD';
     try {
       const head = heads.read(fields, isComplete);
+      const hasBody = head.webSocket || (head.framing !== 'none' && head.framing !== 0);
       // What comes before the backend has switched belongs to the WebSocket.
-      this.#isHolding = head.webSocket;
-      this.#hasBody = head.webSocket || head.framing === 'chunked' || (head.framing !== 'none' && head.framing > 0);
+      if (hasBody) this.#body = new Http2Body(this, head.webSocket);
       this.#exchange = host.handler.begin(this, head);
     } catch (error) {
       const refusal = error instanceof ProxyError ? error : new ProxyError('internal', (error as Error).message);
@@ -81,54 +76,50 @@ export class Http2Stream implements ClientStream, StreamHandler {
     try {
       act();
     } catch (error) {
-      this.#exchange?.fault(error as Error);
-      this.cut();
+      this.fault(error as Error);
     }
   }
 
   // The request.
 
   data(piece: Buffer): void {
-    if (!this.#hasBody) return this.#stream.consumed(piece.length);
-    if (this.#isHolding) return this.#held.add(piece);
-    this.#contained(() => {
-      this.#give(piece);
-      this.#exchange?.flushBody();
-    });
+    if (!this.#body) return this.#stream.consumed(piece.length);
+    this.#contained(() => this.#body?.add(piece));
   }
 
   ended(trailers: readonly HeaderField[]): void {
-    if (!this.#hasBody) return;
-    if (this.#isHolding) this.#heldEnd = trailers;
-    else this.#contained(() => this.#end(trailers));
+    this.#contained(() => this.#body?.end(trailers));
   }
 
   resumeBody(): void {
-    const held = this.#held;
-    this.#isHolding = false;
-    while (held.length > 0 && !this.#isHolding) {
-      const piece = held.first(held.length);
-      held.drop(piece.length);
-      this.#give(piece);
-    }
-    if (!this.#isHolding && this.#heldEnd) this.#end(this.#heldEnd);
-    this.#exchange?.flushBody();
+    this.#body?.release();
   }
 
-  #give(piece: Buffer): void {
-    const takesMore = this.#tunnel ? this.#tunnel.push(piece) : this.#exchange?.body(piece) !== false;
-    if (!takesMore) this.#isHolding = true;
+  take(piece: Buffer, release?: () => void): boolean {
     this.#stream.consumed(piece.length);
+    if (this.#tunnel) {
+      const takesMore = this.#tunnel.push(release ? Buffer.from(piece) : piece);
+      release?.();
+      return takesMore;
+    }
+    const takesMore = this.#exchange?.body(piece, release) !== false;
+    this.#exchange?.flushBody();
+    return takesMore;
   }
 
-  #end(trailers: readonly Field[]): void {
-    this.#heldEnd = undefined;
+  bodyEnded(trailers: readonly Field[]): void {
     if (this.#tunnel) return void this.#tunnel.push(null);
     this.#exchange?.bodyEnded(trailers);
     this.#exchange?.flushBody();
   }
 
+  fault(error: Error): void {
+    this.#exchange?.fault(error);
+    this.cut();
+  }
+
   closed(): void {
+    this.#body?.close();
     this.#contained(() => {
       if (this.#tunnel) this.#tunnel.destroy();
       else this.#exchange?.clientGone();

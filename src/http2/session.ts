@@ -63,7 +63,10 @@ export class Session implements FrameSink {
     this.sender.updateWindow(0, CONNECTION_WINDOW - INITIAL_WINDOW);
   }
 
-  /** @param now in ms */
+  /**
+   * @param bytes valid until this returns
+   * @param now in ms
+   */
   read(bytes: Buffer, now: number): void {
     if (this.#isOver) return;
     this.#limits.now = now;

@@ -7,6 +7,7 @@ import type { Sender } from './sender.ts';
 
 /** What becomes of a stream. Nothing comes after `closed`. */
 export interface StreamHandler {
+  /** @param piece valid until this returns */
   data(piece: Buffer): void;
   ended(trailers: readonly HeaderField[]): void;
   /** After `write` returned false: there is room. */
