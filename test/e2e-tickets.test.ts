@@ -49,7 +49,11 @@ test('a session is resumed by every worker, after a restart and after SIGKILL, b
   const { site, config } = await prepared(t, { 'a.test': {} });
   const sessions = versions.map((version) => ({ version, file: site.file(`session${version}`) }));
   let program = await site.serving(config);
-  for (const { version, file } of sessions) assert.equal(await ask(program.port(), 'a.test', version, '-sess_out', file), 'new');
+  for (const { version, file } of sessions) {
+    assert.equal(await ask(program.port(), 'a.test', version, '-sess_out', file), 'new');
+    const { stdout: saved } = await execute('openssl', ['sess_id', '-in', file, '-noout', '-text']);
+    assert.match(saved, /ticket lifetime hint: 43200 /, `${version}: clients keep it for as long as it can be read, 12 hours`);
+  }
   const allReused = async (when: string) => {
     for (const { version, file } of sessions)
       for (let i = 0; i < 3; i += 1) assert.equal(await ask(program.port(), 'a.test', version, '-sess_in', file), 'reused', `${when} ${version}`);

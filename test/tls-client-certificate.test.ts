@@ -50,6 +50,7 @@ async function serve(t: TestContext, clientAuth: object, authorities = root.pem)
     clientAuthority: authorities,
     clients: verifier,
     ticketSecret: Buffer.alloc(32, 1),
+    ticketRotation: 3_600_000,
     alpn: [],
     staple: () => undefined,
   });

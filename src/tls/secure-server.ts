@@ -11,6 +11,8 @@ export interface SecureServerOptions {
   clientAuthority: string | undefined;
   clients: ClientVerifier | undefined;
   ticketSecret: Uint8Array;
+  /** `tls.ticket_rotation`, in milliseconds. */
+  ticketRotation: number;
   /** Application protocols, most preferred first. */
   alpn: string[];
   /** What to staple now, if anything; read at every handshake that asks. */
@@ -31,7 +33,7 @@ export function ticketKeys(ticketSecret: Uint8Array, virtualHost: string): Buffe
  * @throws Error of the TLS library when certificate, key, ciphers or authorities do not fit together.
  */
 export function createSecureServer(options: SecureServerOptions): tls.Server {
-  const { virtualHost, identity, clientAuthority, clients, ticketSecret, alpn, staple } = options;
+  const { virtualHost, identity, clientAuthority, clients, ticketSecret, ticketRotation, alpn, staple } = options;
   const { mode } = virtualHost.tls.clientAuth;
   const resumes = virtualHost.tls.sessionTickets && (mode === 'none' || !needsPath(virtualHost.tls.clientAuth));
   // Without the authorities, Node would accept the certificates of every public one.
@@ -51,6 +53,8 @@ export function createSecureServer(options: SecureServerOptions): tls.Server {
       .digest('hex')
       .slice(0, 32),
     ticketKeys: ticketKeys(ticketSecret, virtualHost.serverName),
+    // As long as a ticket can be read at all; the library would have clients forget it after two hours.
+    sessionTimeout: Math.floor(ticketRotation / 1000),
     // None for each connection: its Arrival has had one from the first byte on. (0 would be two minutes.)
     handshakeTimeout: -1,
     // A second handshake could change the client's certificate after it has been judged, and costs us more than the client

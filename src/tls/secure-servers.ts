@@ -1,6 +1,6 @@
 import type { Server, TLSSocket } from 'node:tls';
 import type { VirtualHost } from '../config/schema.ts';
-import type { Identity, ServableStaple } from '../snapshot.ts';
+import type { Identity, ServableStaple, Snapshot } from '../snapshot.ts';
 import { ClientVerifier } from './client-certificate.ts';
 import { createSecureServer, ticketKeys } from './secure-server.ts';
 
@@ -25,6 +25,7 @@ export class SecureServers {
   /** By everything that went into them, least recently used first. */
   readonly #servers = new Map<string, { server: Server; virtualHost: string }>();
   #ticketSecret: Uint8Array = new Uint8Array();
+  #ticketRotation = 0;
   #clientAuthorities: ReadonlyMap<string, string> = new Map();
 
   constructor(options: SecureServersOptions) {
@@ -36,9 +37,10 @@ export class SecureServers {
   }
 
   /** All are made anew, from these. */
-  reset(ticketSecret: Uint8Array, clientAuthorities: ReadonlyMap<string, string>): void {
+  reset({ config, ticketSecret, clientAuthorities }: Pick<Snapshot, 'config' | 'ticketSecret' | 'clientAuthorities'>): void {
     this.#servers.clear();
     this.#ticketSecret = ticketSecret;
+    this.#ticketRotation = config.tls.ticketRotation;
     this.#clientAuthorities = clientAuthorities;
   }
 
@@ -79,6 +81,7 @@ export class SecureServers {
       clientAuthority,
       clients,
       ticketSecret: this.#ticketSecret,
+      ticketRotation: this.#ticketRotation,
       alpn,
       // Another virtual host may staple for the same certificate.
       staple: () => (virtualHost.ocsp.stapling ? staple(identity.fingerprint) : undefined),

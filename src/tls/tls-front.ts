@@ -77,7 +77,7 @@ export class TlsFront {
   update({ config, identities, awaited, ticketSecret, clientAuthorities }: Snapshot): Set<string> {
     const changed = this.#handshakes.setRules(clientRules({ config, clientAuthorities }));
     this.#sites = new Sites(config.virtualHosts, identities, awaited);
-    this.#servers.reset(ticketSecret, clientAuthorities);
+    this.#servers.reset({ config, ticketSecret, clientAuthorities });
     this.#release();
     return changed;
   }
