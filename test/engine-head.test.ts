@@ -21,7 +21,7 @@ function pairs(fields: readonly Field[]): Pair[] {
 }
 
 /** A request head as it comes in one segment; undefined if it is not complete. */
-function request(text: string): (Omit<RequestLine, 'next'> & { fields: Field[] }) | undefined {
+function request(text: string): (Omit<RequestLine, 'next'> & { fields: readonly Field[] }) | undefined {
   const bytes = Buffer.from(text, 'latin1');
   const end = findHeadEnd(bytes, 0);
   if (end === -1) return undefined;
@@ -245,12 +245,9 @@ test('request lines, heads and the number of fields are bounded, finished or not
 
 test('a status line is HTTP/1.x, three digits and perhaps a reason', () => {
   for (const lenient of [false, true]) {
-    assert.deepEqual(response('HTTP/1.1 200 OK\r\nA: b\r\n\r\n', lenient), {
-      version: '1.1',
-      status: 200,
-      reason: 'OK',
-      fields: [{ name: 'A', value: 'b', key: 'a' }],
-    });
+    const { fields, ...statusLine } = response('HTTP/1.1 200 OK\r\nA: b\r\n\r\n', lenient);
+    assert.deepEqual(statusLine, { version: '1.1', status: 200, reason: 'OK' });
+    assert.deepEqual(pairs(fields), [['A', 'b']]);
     assert.deepEqual(response('HTTP/1.0 404\r\n\r\n', lenient), { version: '1.0', status: 404, reason: '', fields: [] });
     assert.equal(response('HTTP/1.1 200 \r\n\r\n', lenient).reason, '');
     assert.equal(response('HTTP/1.1 200 Not at\tall \xe9\xa0\r\n\r\n', lenient).reason, 'Not at\tall \xe9\xa0');

@@ -43,7 +43,7 @@ export class AnswerWriter {
     const isLast = !mayGoOn || this.#endsWithConnection || request?.facts.persistent !== true;
     let head = `HTTP/1.1 ${status} ${reason}\r\n${fields.lines}`;
     // RFC 9110, 6.6.1: whoever forwards an answer without a date adds one.
-    if (!fields.list.some(({ key }) => key === 'date')) head += `Date: ${httpDate()}\r\n`;
+    if (!fields.isDated) head += `Date: ${httpDate()}\r\n`;
     if (chunked) head += 'Transfer-Encoding: chunked\r\n';
     if (isLast) head += 'Connection: close\r\n';
     else if (request.version === '1.0') head += 'Connection: keep-alive\r\n';

@@ -43,7 +43,7 @@ export class ChunkedDecoder {
   #extensionsOfBody = 0;
   /** The trailer section, as long as it is not complete. */
   #section = Buffer.alloc(0);
-  #trailers: Field[] = [];
+  #trailers: readonly Field[] = [];
 
   /** @param code what to throw: bad_request for a client's body, backend_bad_response for a backend's */
   constructor(code: 'bad_request' | 'backend_bad_response') {
@@ -56,7 +56,7 @@ export class ChunkedDecoder {
   }
 
   /** What came behind the last chunk; empty until `done`. */
-  get trailers(): Field[] {
+  get trailers(): readonly Field[] {
     return this.#trailers;
   }
 

@@ -1,7 +1,7 @@
 import type { Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 import { MAX_TARGET } from '../proxy/request-head.ts';
-import { scanFields, type Refuse } from './field-lines.ts';
+import { FieldScanner, scanFields, type Refuse } from './field-lines.ts';
 import { mayFrame, scanLenientFields } from './lenient-fields.ts';
 
 /**
@@ -41,7 +41,7 @@ export interface ScannedResponse {
   status: number;
   /** May be empty. */
   reason: string;
-  fields: Field[];
+  fields: readonly Field[];
 }
 
 const refuseRequest: Refuse = (code, cause) => new ProxyError(code, cause);
@@ -136,15 +136,16 @@ export function scanRequestLine(bytes: Buffer, start: number): RequestLine {
  * Reads the fields between `start`, where a request line says that they begin, and the end of the head.
  * @throws ProxyError bad_field; head_too_large beyond 100 fields
  */
-export function scanFieldLines(bytes: Buffer, start: number, end: number): Field[] {
+export function scanFieldLines(bytes: Buffer, start: number, end: number): readonly Field[] {
   return scanFields(bytes.toString('latin1', start, end), 0, refuseRequest);
 }
 
 /**
  * Reads the response head that `findResponseHeadEnd` has found between `start` and `end`, with the same `lenient`.
+ * @param scanner where heads come one after the other
  * @throws ProxyError backend_bad_response
  */
-export function scanResponseHead(bytes: Buffer, start: number, end: number, lenient: boolean): ScannedResponse {
+export function scanResponseHead(bytes: Buffer, start: number, end: number, lenient: boolean, scanner = new FieldScanner()): ScannedResponse {
   const text = bytes.toString('latin1', start, end);
   const statusLine = lenient ? LENIENT_STATUS_LINE : STATUS_LINE;
   statusLine.lastIndex = 0;
@@ -154,7 +155,7 @@ export function scanResponseHead(bytes: Buffer, start: number, end: number, leni
     version: text.startsWith('1.0', 5) ? '1.0' : '1.1',
     status: Number(text.slice(9, 12)),
     reason: lenient ? lenientReason(text.slice(13, next)) : text.slice(13, next - 2),
-    fields: lenient ? scanLenientFields(text, next, refuseResponse) : scanFields(text, next, refuseResponse),
+    fields: lenient ? scanLenientFields(text, next, refuseResponse) : scanner.scan(text, next, refuseResponse),
   };
 }
 

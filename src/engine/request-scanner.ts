@@ -1,8 +1,7 @@
 import { readFields, type FieldFacts } from '../proxy/request-head.ts';
+import { MAX_KNOWN } from './field-lines.ts';
 import { scanFieldLines, scanRequestLine } from './head.ts';
 
-/** What is worth keeping of a head, in bytes: it stays in memory as long as the connection. */
-const MAX_KNOWN = 4_096;
 const NOTHING = Buffer.alloc(0);
 
 /**

@@ -3,6 +3,7 @@ import type { AnswerHead } from '../proxy/engine.ts';
 import { contentLength, FieldList, isPersistent, responseFields, TOKEN, tokensOf, valuesOf, type Field } from '../proxy/headers.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 
+const TIMEOUT = /(?:^|[,\s])timeout=(\d{1,6})/i;
 const UNSENDABLE = /[^\t\x20-\x7e\x80-\xff]/;
 
 /** Whether a field is well-formed. */
@@ -70,6 +71,7 @@ function delimiterOf(version: '1.0' | '1.1', fields: readonly Field[]): 'chunked
 
 /** `Keep-Alive: timeout=5` → 4000: a second before the backend closes; undefined where it says nothing. */
 function keepAlive(fields: readonly Field[]): number | undefined {
-  const seconds = /(?:^|[,\s])timeout=(\d{1,6})/i.exec(valuesOf(fields, 'keep-alive')[0] ?? '')?.[1];
+  const [value] = valuesOf(fields, 'keep-alive');
+  const seconds = value === undefined ? undefined : TIMEOUT.exec(value)?.[1];
   return seconds === undefined ? undefined : Math.max(0, Number(seconds) * 1000 - 1000);
 }

@@ -8,10 +8,11 @@ import { type Beginning, connectFailure, connectTimeout, lossFacts, openSocket }
 import type { BackendTls } from './backend-tls.ts';
 import { BodyReader } from './body-reader.ts';
 import { failedWrite, isEndOfReset, readsOnAfterFailedWrite } from './early-answer.ts';
-import { findResponseHeadEnd, scanResponseHead } from './head.ts';
+import { findResponseHeadEnd } from './head.ts';
 import { MessageWriter } from './message-writer.ts';
 import { ReadBuffer } from './read-buffer.ts';
-import { parseResponseHead, type ResponseHead } from './response-head.ts';
+import type { ResponseHead } from './response-head.ts';
+import { ResponseScanner } from './response-scanner.ts';
 import { sharedBytes } from './socket-reads.ts';
 import { joinTunnel } from './tunnel.ts';
 
@@ -42,6 +43,7 @@ export class UpstreamConnection implements BackendStream, Timed {
   readonly #owner: UpstreamOwner;
   readonly #socket: net.Socket;
   readonly #writer: MessageWriter;
+  readonly #scanner = new ResponseScanner();
   /** The backend has accepted it; the handshake, if any, may be under way. */
   #isAccepted = false;
   /** Where the next bytes go. */
@@ -215,14 +217,14 @@ export class UpstreamConnection implements BackendStream, Timed {
       if (!looksLikeHttp(this.#input)) throw this.#error('backend_bad_response', "the backend's answer is malformed", { cause: 'not HTTP/1' });
       return false;
     }
-    const scanned = scanResponseHead(this.#input, 0, end, lenient);
+    const scanned = this.#scanner.scan(this.#input, end, lenient);
     this.#searched = 0;
     this.#input = end === this.#input.length ? NOTHING : this.#input.subarray(end);
     if (scanned.status >= 100 && scanned.status < 200 && scanned.status !== 101) {
       recipient.informed(scanned.status, scanned.fields);
       return true;
     }
-    const head = parseResponseHead(scanned, request.method, request.upgrade);
+    const head = this.#scanner.parse(scanned, request.method, request.upgrade);
     if (head.status === 101) {
       this.#switch(recipient, head);
       return false;

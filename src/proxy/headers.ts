@@ -4,6 +4,8 @@ export interface Field {
   readonly value: string;
   /** `name` in lower case: what rules compare. */
   readonly key: string;
+  /** As HTTP/1 writes it, with its end, where that is known. */
+  readonly line?: string | undefined;
 }
 
 /** What names of fields and methods are made of (RFC 9110, 5.6.2). */
@@ -24,14 +26,15 @@ export function keyOf(name: string): string {
   return KEYS.get(name) ?? name.toLowerCase();
 }
 
-export function field(name: string, value: string): Field {
-  return { name, value, key: keyOf(name) };
+export function field(name: string, value: string, line?: string): Field {
+  return { name, value, key: keyOf(name), line };
 }
 
 /** Fields that do not change any more, and what has been made of them. */
 export class FieldList {
   readonly list: readonly Field[];
   #lines: string | undefined;
+  #isDated: boolean | undefined;
 
   constructor(list: readonly Field[]) {
     this.list = list;
@@ -42,12 +45,16 @@ export class FieldList {
     this.#lines ??= fieldLines(this.list);
     return this.#lines;
   }
+
+  /** Date is among them. */
+  get isDated(): boolean {
+    this.#isDated ??= this.list.some(({ key }) => key === 'date');
+    return this.#isDated;
+  }
 }
 
 export function fieldLines(fields: readonly Field[]): string {
-  let lines = '';
-  for (const { name, value } of fields) lines += `${name}: ${value}\r\n`;
-  return lines;
+  return fields.map(({ name, value, line }) => line ?? `${name}: ${value}\r\n`).join('');
 }
 
 /** RFC 9110, 7.6.1, and the two fields that older clients and HTTP/2 upgrades use hop by hop. */
@@ -96,6 +103,8 @@ export function rawFromFields(fields: readonly Field[]): string[] {
 }
 
 const NONE: readonly string[] = [];
+const ONE_TOKEN = /^[\w-]+$/;
+const DIGITS = /^\d{1,16}$/;
 
 /** The values of one field, in order; `key` in lower case. */
 export function valuesOf(fields: readonly Field[], key: string): readonly string[] {
@@ -110,7 +119,7 @@ export function tokensOf(fields: readonly Field[], key: string): readonly string
   const [only] = values;
   if (only === undefined) return NONE;
   // The usual `Connection: keep-alive`.
-  if (values.length === 1 && /^[\w-]+$/.test(only)) return [only.toLowerCase()];
+  if (values.length === 1 && ONE_TOKEN.test(only)) return [only.toLowerCase()];
   return values
     .join(',')
     .split(',')
@@ -125,7 +134,7 @@ export function isPersistent(version: '1.0' | '1.1' | '2', options: readonly str
 
 /** The value of a Content-Length, in bytes; undefined when it is none (RFC 9110, 8.6) or too large to count. */
 export function contentLength(value: string): number | undefined {
-  const length = /^\d{1,16}$/.test(value) ? Number(value) : NaN;
+  const length = DIGITS.test(value) ? Number(value) : NaN;
   return Number.isSafeInteger(length) ? length : undefined;
 }
 

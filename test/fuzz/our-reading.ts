@@ -1,7 +1,7 @@
 import { BodyReader } from '../../src/engine/body-reader.ts';
-import { findHeadEnd, findResponseHeadEnd, scanResponseHead } from '../../src/engine/head.ts';
+import { findHeadEnd, findResponseHeadEnd } from '../../src/engine/head.ts';
 import { RequestScanner } from '../../src/engine/request-scanner.ts';
-import { parseResponseHead } from '../../src/engine/response-head.ts';
+import { ResponseScanner } from '../../src/engine/response-scanner.ts';
 import { rawFromFields } from '../../src/proxy/headers.ts';
 import { ProxyError } from '../../src/proxy/proxy-error.ts';
 import { parseRequestHead } from '../../src/proxy/request-head.ts';
@@ -44,13 +44,14 @@ export function ourRequests(segments: readonly string[]): OurReading {
 
 /** Reads one response and the interim ones before it. A body that ends with its connection is complete when the segments end. */
 export function ourResponses(segments: readonly string[], method: string): OurReading {
+  const scanner = new ResponseScanner();
   return read(segments, (bytes, searched) => {
     const end = findResponseHeadEnd(bytes, searched, false);
     if (end === -1) return undefined;
-    const scanned = scanResponseHead(bytes, 0, end, false);
+    const scanned = scanner.scan(bytes, end, false);
     const { version, status, reason, fields } = scanned;
     const isInterim = status >= 100 && status < 200 && status !== 101;
-    const delimiter = isInterim ? 'none' : parseResponseHead(scanned, method, false).delimiter;
+    const delimiter = isInterim ? 'none' : scanner.parse(scanned, method, false).delimiter;
     return {
       end,
       start: `HTTP/${version} ${status} ${reason}`,
