@@ -7,8 +7,9 @@ import { Application, type Told } from './support/application.ts';
 import { answering, closedPort } from './support/backend.ts';
 import { RawClient } from './support/front.ts';
 import { getOnce, Load } from './support/load.ts';
-import type { Program } from './support/program.ts';
+import { execute, type Program } from './support/program.ts';
 import { Site } from './support/site.ts';
+import { needs } from './support/tools.ts';
 
 /** Where the real program listens, and who its clients are. */
 
@@ -86,6 +87,21 @@ test('IPv4, IPv6 and unix sockets at once; behind trusted proxies the client is 
       assert.equal(self.logged, '127.0.0.2', 'UNKNOWN and LOCAL mean the connection itself');
       assert.match(fieldOf(self.told, 'x-forwarded-for') ?? '', /^203\.0\.113\.9, ?127\.0\.0\.2$/, 'which is that of a trusted proxy');
     }
+  });
+
+  await t.test('curl comes over IPv6, over a unix socket, and behind a PROXY header of its own', needs('curl'), async () => {
+    const answered = async (port: number, host: string, ...options: string[]): Promise<Told | undefined> => {
+      const to = ['--cacert', site.ca, '--connect-to', `a.test:${port}:${host}:${port}`, '--noproxy', '*'];
+      const { stdout } = await execute('curl', ['-s', ...to, ...options, `https://a.test:${port}/`]);
+      return stdout === '' ? undefined : (JSON.parse(stdout) as Told);
+    };
+    const port6 = Number(/\[::1\]:(\d+) \(https\)/.exec(program.log.join('\n'))?.[1]);
+    assert.equal(fieldOf((await answered(port6, '[::1]'))!, 'x-forwarded-for'), '::1');
+    assert.equal((await answered(443, '', '--unix-socket', site.file('plain.sock')))?.url, '/');
+    // It names its own two ends.
+    const proxiedBy = await answered(proxied, '127.0.0.1', '--interface', '127.0.0.2', '--haproxy-protocol');
+    assert.equal(fieldOf(proxiedBy!, 'x-forwarded-for'), '127.0.0.2');
+    assert.equal(await answered(proxied, '127.0.0.1', '--haproxy-protocol'), undefined, 'from anybody else');
   });
 
   await t.test('a plain listener takes the header, too', async () => {

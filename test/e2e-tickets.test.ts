@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import test, { type TestContext } from 'node:test';
+import type { ConnectionCounters } from '../src/connection-counters.ts';
 import { decodeSecret } from '../src/supervisor/ticket-secret.ts';
 import { answering } from './support/backend.ts';
+import { anyLevel } from './support/handshake.ts';
 import { childrenOf } from './support/processes.ts';
 import { execute, staplegate } from './support/program.ts';
 import { Site } from './support/site.ts';
@@ -80,6 +82,32 @@ test('a session is resumed by every worker, after a restart and after SIGKILL, b
   const { stdout } = await staplegate('status', '--config', site.file('config.yaml'), '--json');
   for (const text of [stdout, program.log.join('\n')])
     for (const form of ['hex', 'base64', 'latin1'] as const) assert.equal(text.includes(before.toString(form)), false, "the secret is nobody else's");
+});
+
+test('three TLS libraries resume their sessions in every version, whichever worker they meet', needs('openssl', 'gnutls-cli', 'curl'), async (t) => {
+  const { site, config } = await prepared(t, { 'old.test': { tls: { profile: 'old' } } });
+  const program = await site.serving(config);
+  const port = String(program.port());
+  for (const version of ['1.0', '1.1', '1.2', '1.3']) {
+    const flag = `-tls${version.replace('.0', '').replace('.', '_')}`;
+    const file = site.file(`session${flag}`);
+    const options = [flag, '-cipher', anyLevel];
+    assert.equal(await ask(program.port(), 'old.test', ...options, '-sess_out', file), 'new');
+    assert.equal(await ask(program.port(), 'old.test', ...options, '-sess_in', file), 'reused', flag);
+
+    const priority = `--priority=NORMAL:-VERS-ALL:+VERS-TLS${version}`;
+    const gnutls = ['--resume', '--waitresumption', `--x509cafile=${site.ca}`, '--sni-hostname=old.test', '--verify-hostname=old.test', priority];
+    assert.match((await execute('gnutls-cli', [...gnutls, '--port', port, '127.0.0.1'])).stdout, /This is a resumed session/, version);
+  }
+  // curl 7.88 resumes in TLS 1.3 alone, nginx's sessions too.
+  const pages = ['one', 'two'].flatMap((page) => ['-o', '/dev/null', `https://old.test:${port}/${page}`]);
+  const curl = ['-s', '--http1.1', '-H', 'Connection: close', '--resolve', `old.test:${port}:127.0.0.1`, '--cacert', site.ca];
+  assert.equal((await execute('curl', [...curl, ...pages])).code, 0);
+
+  const { stdout } = await staplegate('status', '--config', site.file('config.yaml'), '--json');
+  const { handshakes } = (JSON.parse(stdout) as { connections: ConnectionCounters }).connections;
+  assert.deepEqual(handshakes.resumed, { TLSv1: 2, 'TLSv1.1': 2, 'TLSv1.2': 2, 'TLSv1.3': 3 });
+  assert.deepEqual(handshakes.full, handshakes.resumed);
 });
 
 test('a session is never resumed under another virtual host', needs('openssl'), async (t) => {
