@@ -136,7 +136,7 @@ async function serve(t: TestContext, { chainPem, keyPem }: { chainPem: string; k
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.after(() => server.close());
-  return { host: '127.0.0.1', port: (server.address() as net.AddressInfo).port };
+  return { host: '127.0.0.1', port: (server.address() as net.AddressInfo).port, server };
 }
 
 test('probe: what a client sees, and a verdict about the staple alone', async (t) => {
@@ -208,6 +208,21 @@ test('uris: of a server and of a file', async (t) => {
   assert.equal((await uris(site.ca)).ok, false);
   await assert.rejects(uris(site.file('missing.pem')), { code: 'file_missing' });
   assert.equal((await staplegate('ocsp', 'uris', 'not a host')).code, 2);
+});
+
+test('a server sees handshakes that were ended, with the name that was asked for', async (t) => {
+  const site = await Site.create(t);
+  const leaf = await site.issue('a.test', { ocsp: 'http://one.test/' });
+  for (const maxVersion of ['TLSv1.3', 'TLSv1.2'] as const) {
+    const { port, server } = await serve(t, leaf, undefined, { maxVersion });
+    const [connected] = await Promise.all([once(server, 'secureConnection'), uris(`127.0.0.1:${port}`, { servername: 'a.test' })]);
+    assert.equal((connected as [tls.TLSSocket & { servername: string }])[0].servername, 'a.test');
+  }
+  const refuse = (_name: string, done: (error: Error) => void): void => done(new Error('unknown'));
+  const { port } = await serve(t, leaf, undefined, { SNICallback: refuse });
+  const { code, stderr } = await staplegate('ocsp', 'uris', `127.0.0.1:${port}`, '--servername', 'b.test');
+  assert.equal(code, 1);
+  assert.match(stderr, /^staplegate: handshake_failed: /);
 });
 
 test('a host that is not there, says nothing TLS, or refuses the name', async (t) => {

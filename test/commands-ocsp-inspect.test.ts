@@ -6,7 +6,7 @@ import { inspect } from '../src/commands/ocsp/inspect.ts';
 import { request, type RequestOptions } from '../src/commands/ocsp/request.ts';
 import { errorResponse, signResponse } from '../src/demo/ocsp-signer.ts';
 import { certIdFor } from '../src/ocsp/cert-id.ts';
-import { parseRequest } from '../src/ocsp/request.ts';
+import { encodeRequest, parseRequest } from '../src/ocsp/request.ts';
 import { at, DAY, entryFor, lifetime, respond, scene, tlv } from './support/ocsp-material.ts';
 import { execute, staplegate, temporaryFolder } from './support/program.ts';
 import { seeded } from './support/random.ts';
@@ -126,6 +126,27 @@ test('what is not DER is malformed; nothing else ever happens', async () => {
   for (const bytes of [Buffer.alloc(0), Buffer.from('MIIB'), Buffer.of(0x30, 0x80), leaf.certificate.raw, Buffer.from(leaf.pem)]) {
     await assert.rejects(inspect(await put('wrong', bytes)), { code: 'malformed' });
   }
+});
+
+test('the wrong file is called by its name', async () => {
+  await assert.rejects(inspect(await put('leaf.der', leaf.certificate.raw)), {
+    code: 'malformed',
+    message: /leaf\.der holds a certificate, not an OCSP message/,
+  });
+  await assert.rejects(inspect(await put('leaf.pem', leaf.pem)), { code: 'malformed', message: /holds a CERTIFICATE, not an OCSP message/ });
+  const nothing = await staplegate('ocsp', 'inspect', '-');
+  assert.equal(nothing.stderr, 'staplegate: malformed: standard input is empty\n');
+  const question = await put('request.der', encodeRequest(certIdFor(subject)));
+  const asked = await staplegate('ocsp', 'verify', '--issuer', await put('ca.pem', ca.pem), '--response', question);
+  assert.match(asked.stdout, /^refused: malformed: .*it begins like an OCSPRequest\n/);
+});
+
+test('a reader that leaves early changes no verdict; an output that takes nothing is a failure', async () => {
+  const response = await put('good.der', respond(pki));
+  const run = (end: string) => execute('bash', ['-c', `${process.execPath} src/main.ts ocsp inspect ${response} ${end}`]);
+  assert.equal((await run('| true; exit ${PIPESTATUS[0]}')).code, 0);
+  const full = await run('>/dev/full');
+  assert.deepEqual([full.code, full.stderr], [1, 'staplegate: standard output cannot be written: ENOSPC: no space left on device, write\n']);
 });
 
 test('the command: 1 with the code of what is wrong, JSON of it, and no control characters of strangers', async () => {

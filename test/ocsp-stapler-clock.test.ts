@@ -17,6 +17,17 @@ test('a wait longer than a Node timer can be ends when it should, not at once', 
   assert.ok(rang[0]! >= 60 * day && rang[0]! <= 61 * day);
 });
 
+test('what is due already rings, and Node finds nothing to warn of', async () => {
+  const warnings: Error[] = [];
+  const warned = (warning: Error): unknown => warnings.push(warning);
+  process.on('warning', warned);
+  const { promise: rang, resolve } = Promise.withResolvers<void>();
+  systemClock.setTimeout(resolve, -1000);
+  await rang;
+  process.off('warning', warned);
+  assert.deepEqual(warnings, []);
+});
+
 test('after a machine slept, what is due is noticed within minutes', (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
   let rang = false;

@@ -19,7 +19,8 @@ export const systemClock: Clock = {
     const due = Date.now() + delay;
     let timer: NodeJS.Timeout;
     const wait = (left: number): void => {
-      timer = left <= longestPiece ? setTimeout(run, left) : setTimeout(() => wait(due - Date.now()), longestPiece);
+      // What is due already is no negative number of milliseconds, of which Node would warn.
+      timer = left <= longestPiece ? setTimeout(run, Math.max(0, left)) : setTimeout(() => wait(due - Date.now()), longestPiece);
     };
     wait(delay);
     return () => clearTimeout(timer);

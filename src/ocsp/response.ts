@@ -90,7 +90,9 @@ export const BASIC_RESPONSE_OID = '1.3.6.1.5.5.7.48.1.1';
  * @throws {OcspRefusal} `malformed`: not strict DER, not this structure, an error status with a body or success without.
  */
 export function parseResponse(der: Uint8Array): OcspResponse {
-  const fields = new Fields(readDer(der), 'OCSPResponse');
+  const root = readDer(der);
+  if (root.children[0]?.tag === Tag.sequence) throw malformed('this is no OCSPResponse; it begins like an OCSPRequest');
+  const fields = new Fields(root, 'OCSPResponse');
   const responseStatus = statusNames.get(smallInteger(fields.take(Tag.enumerated, 'responseStatus'), 'responseStatus'));
   if (responseStatus === undefined) throw malformed('responseStatus has an undefined value');
   const responseBytes = fields.explicit(0);

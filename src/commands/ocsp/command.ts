@@ -70,10 +70,11 @@ export function addOcspCommands(program: Command, defaultConfig: string): void {
 
   command('uris', 'list the OCSP responders that the certificates of a server or of a file name')
     .argument('<target>', 'HOST[:PORT], or a file with certificates')
-    .action(async (target: string, { json }: Json, self: Command) => {
+    .option('--servername <name>', 'name to ask for, if it is not that of the host')
+    .action(async (target: string, { json, servername }: { servername?: string } & Json, self: Command) => {
       const { isFile, uris } = await import('./uris.ts');
       if (!isFile(target) && parseHost(target) === undefined) self.error(`error: ${target} is neither a file nor HOST[:PORT]`);
-      await print(uris(target), json);
+      await print(uris(target, { servername }), json);
     });
 
   command('probe', 'show what a client sees of a server: exits 0 when it staples a valid response that says good')
@@ -108,8 +109,12 @@ export function addOcspCommands(program: Command, defaultConfig: string): void {
 }
 
 async function print(running: Promise<Outcome>, asJson = false): Promise<void> {
-  // Whoever reads may stop early, as `head` does.
-  process.stdout.on('error', () => process.exit());
+  process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+    // Whoever reads may stop early, as `head` does.
+    if (code === 'EPIPE') process.exit();
+    console.error(printable(`staplegate: standard output cannot be written: ${message}`));
+    process.exit(1);
+  });
   try {
     const { ok, lines, json } = await running;
     process.exitCode = ok ? 0 : 1;

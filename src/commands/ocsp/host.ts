@@ -66,7 +66,8 @@ export async function visit({ host, port }: Host, { servername = isIP(host) === 
   socket.on('close', () => reject(new CommandError('handshake_failed', `${where} closed the connection during the TLS handshake`)));
   socket.on('error', (error: Error & { code?: string; reason?: string }) => {
     if (!connected) return reject(new CommandError('host_unreachable', `${where} cannot be reached: ${reachText(error)}`));
-    reject(new CommandError('handshake_failed', `the TLS handshake with ${where} failed: ${error.reason ?? error.message}`));
+    const nameless = servername === undefined ? '; no name was asked for (--servername)' : '';
+    reject(new CommandError('handshake_failed', `the TLS handshake with ${where} failed: ${error.reason ?? error.message}${nameless}`));
   });
   socket.on('secureConnect', () => {
     const leaf = socket.getPeerX509Certificate();
@@ -83,10 +84,15 @@ export async function visit({ host, port }: Host, { servername = isIP(host) === 
     });
   });
   try {
-    return await promise;
+    const seen = await promise;
+    // Not before the last message of the handshake is on its way: the server would count it as abandoned.
+    socket.destroySoon();
+    return seen;
+  } catch (error) {
+    socket.destroy();
+    throw error;
   } finally {
     clearTimeout(timer);
-    socket.destroy();
   }
 }
 

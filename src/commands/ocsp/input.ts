@@ -88,6 +88,14 @@ function certificateOf(bytes: Buffer, file: string, what: string): X509Certifica
   }
 }
 
+function isCertificate(der: Buffer): boolean {
+  try {
+    return new X509Certificate(der).raw.length > 0;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * The DER of an OCSP response or request from a file that holds it as it is, as PEM or as base64; it may still be anything.
  *
@@ -97,9 +105,12 @@ export async function readOcspMessage(file: string): Promise<Buffer> {
   const bytes = await readInput(file).catch((error: unknown) => {
     throw error instanceof CertificateError && error.code === 'file_too_large' ? new OcspRefusal('too_large', error.message) : error;
   });
-  if (bytes.length === 0) throw malformed(`${file} is empty`);
+  if (bytes.length === 0) throw malformed(`${file === '-' ? 'standard input' : file} is empty`);
   // A SEQUENCE begins with 0x30, and therefore its base64 with an M.
-  if (bytes[0] === 0x30) return bytes;
+  if (bytes[0] === 0x30) {
+    if (isCertificate(bytes)) throw malformed(`${file} holds a certificate, not an OCSP message`);
+    return bytes;
+  }
   const text = bytes.toString('latin1').trim();
   const [, label = '', body = ''] = /-----BEGIN ([A-Z0-9 ]+)-----([^-]*)-----END \1-----/.exec(text) ?? [];
   if (label !== '' && !/^OCSP (?:RESPONSE|REQUEST)$/.test(label)) throw malformed(`${file} holds a ${label}, not an OCSP message`);

@@ -15,8 +15,8 @@ export function isFile(target: string): boolean {
  *
  * @throws CertificateError, CommandError
  */
-export async function uris(target: string): Promise<Outcome> {
-  const certificates = (await chainOf(target)).map((certificate) => {
+export async function uris(target: string, { servername }: { servername?: string | undefined } = {}): Promise<Outcome> {
+  const certificates = (await chainOf(target, servername)).map((certificate) => {
     const { subject, issuer, serialNumber, raw } = certificate;
     return { subject: oneLine(subject), issuer: oneLine(issuer), serialNumber, responders: respondersOf(raw) };
   });
@@ -24,11 +24,11 @@ export async function uris(target: string): Promise<Outcome> {
   return { ok: certificates.some(({ responders }) => responders.length > 0), lines, json: { certificates } };
 }
 
-async function chainOf(target: string) {
+async function chainOf(target: string, servername: string | undefined) {
   if (isFile(target)) return readCertificates(target);
   const host = parseHost(target);
   if (host === undefined) throw new CommandError('host_unreachable', `${target} is neither a file nor HOST[:PORT]`);
-  return (await visit(host)).chain;
+  return (await visit(host, { servername })).chain;
 }
 
 function respondersOf(certificate: Buffer): string[] {
