@@ -38,6 +38,19 @@ test('after a machine slept, what is due is noticed within minutes', (t) => {
   assert.equal(rang, true);
 });
 
+test('a clock that is set back prolongs no wait', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let wall = Date.UTC(2030, 0);
+  t.mock.method(Date, 'now', () => wall);
+  let rang = false;
+  systemClock.setTimeout(() => (rang = true), 60 * 60_000);
+  wall = Date.UTC(2026, 10, 22);
+  for (let minutes = 0; minutes < 59; minutes += 1) t.mock.timers.tick(60_000);
+  assert.equal(rang, false);
+  t.mock.timers.tick(60_000);
+  assert.equal(rang, true);
+});
+
 test('a cancelled wait does not ring, whichever piece of it is running', (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
   let rang = 0;
@@ -67,6 +80,37 @@ test('a start while the clock is wrong keeps what is on disk, a response of a de
     assert.equal(after.status().serving, serving);
     assert.ok(!after.codes('warn').includes('cache_damaged'));
   }
+});
+
+test('a clock that is set back drops no staple early', async () => {
+  await using s = await scene();
+  const leaf = await s.scene.issue(s.responder.url);
+  await s.scene.use([leaf]);
+  const { validUntil = 0 } = s.scene.stapler.current(leaf.fingerprint) ?? {};
+  s.responder.fault = 'http_500';
+  const sixHours = day / 4;
+  s.clock.set(s.clock.now() - sixHours);
+  await s.scene.pass(validUntil - s.clock.now() - 1);
+  assert.equal(s.scene.status().serving, true);
+  assert.ok(!s.scene.codes('warn').includes('staple_expired'));
+  await s.scene.pass(1);
+  assert.equal(s.scene.status().serving, false);
+  assert.ok(s.scene.codes('warn').includes('staple_expired'));
+});
+
+test('a certificate that has run out only by a wrong clock is stapled within the hour in which the clock is right again', async () => {
+  await using s = await scene();
+  const { responder, clock } = s;
+  const now = clock.now();
+  const leaf = await s.scene.issue(responder.url, { notAfter: new Date(now + 30 * day) });
+  clock.set(now + 40 * day);
+  await s.scene.use([leaf]);
+  assert.deepEqual([s.scene.status().state, s.scene.codes('info'), s.scene.stapler.isSettled(leaf.fingerprint)], ['expired', ['expired'], true]);
+  await s.scene.pass(day);
+  assert.deepEqual([responder.requests.length, s.scene.status().nextRefresh], [0, undefined]);
+  clock.set(now);
+  await s.scene.pass(day / 24);
+  assert.deepEqual([s.scene.status().state, responder.requests.length], ['good', 1]);
 });
 
 /** Lets time pass for someone who waits for it outside the Stapler, with what they then ask for. */

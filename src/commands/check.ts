@@ -51,6 +51,6 @@ function describe(certificate: Certificate, { ocsp }: VirtualHost): string {
     expired: 'EXPIRED',
     issuer_missing: `OCSP ${responder}, but NO STAPLE: append the issuer's certificate to the file or put it beside it as chain.pem`,
     none: `OCSP ${responder}`,
-  }[reasonNotToStaple(certificate, ocsp, Date.now(), given) ?? 'none'];
+  }[reasonNotToStaple(certificate, ocsp, given) ?? (notAfter <= Date.now() ? 'expired' : 'none')];
   return `${keyType}, valid until ${new Date(notAfter).toISOString().slice(0, 10)}, ${stapling}${mustStaple ? ', must-staple' : ''} (${source.certificate})`;
 }

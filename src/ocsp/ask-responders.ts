@@ -87,8 +87,9 @@ export async function askResponders<T>(inquiry: Inquiry<T>): Promise<RespondersA
     const ask = async () => {
       const since = clock.now();
       const done = (outcome: Answer<T> | string): void => {
-        duration += clock.now() - since;
-        if (!signal.aborted) onAsked?.(url, outcome, clock.now() - since);
+        const milliseconds = Math.max(0, clock.now() - since);
+        duration += milliseconds;
+        if (!signal.aborted) onAsked?.(url, outcome, milliseconds);
       };
       try {
         const answer = await askOne(inquiry, url, since, (next) => void (method = next));

@@ -8,7 +8,10 @@ export interface Clock {
   random(): number;
 }
 
-/** Longer waits are cut in pieces: Node fires at once beyond 2^31−1 ms, and a machine that slept must notice within minutes that a refresh is due. */
+/**
+ * Longer waits are cut in pieces: Node fires at once beyond 2^31−1 ms, and a machine that slept, or whose clock was set forward, must notice
+ * within minutes that a refresh is due. A clock that is set back prolongs no wait.
+ */
 const longestPiece = 15 * 60_000;
 
 /** The real clock. Its timers keep the process alive until they are cancelled. */
@@ -20,7 +23,7 @@ export const systemClock: Clock = {
     let timer: NodeJS.Timeout;
     const wait = (left: number): void => {
       // What is due already is no negative number of milliseconds, of which Node would warn.
-      timer = left <= longestPiece ? setTimeout(run, Math.max(0, left)) : setTimeout(() => wait(due - Date.now()), longestPiece);
+      timer = left <= longestPiece ? setTimeout(run, Math.max(0, left)) : setTimeout(() => wait(Math.min(left - longestPiece, due - Date.now())), longestPiece);
     };
     wait(delay);
     return () => clearTimeout(timer);

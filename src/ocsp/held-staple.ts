@@ -88,17 +88,23 @@ export class HeldStaple {
   }
 
   #hold(staple: Staple): void {
-    const { name, clock, log, policy, onStaple } = this.#options;
     this.#cancelExpiry();
     this.#staple = staple;
     this.#offered = undefined;
-    if (staple.certStatus === 'revoked' && policy.onRevoked === 'omit') return;
+    if (staple.certStatus === 'revoked' && this.#options.policy.onRevoked === 'omit') return;
     this.#offered = { der: staple.der, validUntil: endOfService(staple) };
+    this.#awaitEnd(this.#offered);
+  }
+
+  #awaitEnd({ validUntil }: ServableStaple): void {
+    const { name, clock, log, onStaple } = this.#options;
     this.#cancelExpiry = clock.setTimeout(() => {
+      // The clock was set back meanwhile.
+      if (this.current !== undefined) return this.#awaitEnd(this.current);
       log.warn(`the OCSP response for ${name} has run out and no newer one came; clients get none`, { certificate: name, code: 'staple_expired' });
       this.#offered = undefined;
       onStaple(undefined);
-    }, this.#offered.validUntil - clock.now());
+    }, validUntil - clock.now());
   }
 
   #warn({ certStatus, revocation, warnings, signer }: Staple): void {

@@ -82,8 +82,12 @@ export class Refreshing {
 
   /** Asks now; joins an attempt that is going on. */
   refresh(): Promise<void> {
-    if (this.#stopped || this.responders.length === 0 || this.#options.certificate.notAfter <= this.#options.clock.now()) {
+    const { certificate, clock } = this.#options;
+    const isExpired = certificate.notAfter <= clock.now();
+    if (this.#stopped || this.responders.length === 0 || isExpired) {
       this.unplan();
+      // Nobody is asked any more, unless it was the clock that was wrong.
+      if (isExpired && !this.#stopped) this.#cancel = clock.setTimeout(() => void this.refresh(), hour);
       return Promise.resolve();
     }
     this.#attempt ??= this.#fetch().finally(() => {

@@ -58,7 +58,8 @@ export async function fetchResponse<T>(question: Question<T>): Promise<Answer<T>
   const deadline = new AbortController();
   const cancel = clock.setTimeout(
     () => deadline.abort(new ResponderError('responder_timeout', url, `timed out after ${timeout / 1000} s (ocsp.timeout)`)),
-    timeout + since - clock.now(),
+    // A clock that was set back gives no more.
+    Math.min(timeout, timeout + since - clock.now()),
   );
   const signal = question.signal ? AbortSignal.any([question.signal, deadline.signal]) : deadline.signal;
   try {

@@ -109,9 +109,10 @@ export class StapledCertificate implements StaplingEntry {
     if (this.#stopped) return;
     // A newer response from the file has planned what comes next.
     if (this.#refreshing.record.fetchedAt === undefined) this.#refreshing.resume(record);
-    if (responders.length > 0) return;
-    if (this.#state() === 'no_responder') sayNoResponder(this.#name, this.policy, log);
-    this.#settle();
+    const state = this.#state();
+    if (state === 'expired') log.info(`no stapling for ${this.#name}: it has expired`, { certificate: this.#name, code: 'expired' });
+    if (state === 'no_responder') sayNoResponder(this.#name, this.policy, log);
+    if (state === 'expired' || responders.length === 0) this.#settle();
   }
 
   offer(der: Buffer, from: string): Staple {

@@ -127,9 +127,9 @@ export class Stapler {
 
   #entry(subject: Subject, previous: Staple | undefined): StaplingEntry {
     const { clock, log } = this.#around;
-    const now = clock.now();
-    const reason = reasonNotToStaple(subject.certificate, subject.policy, now, subject.file);
-    return reason === undefined ? new StapledCertificate(subject, this.#around, previous) : new UnstapledCertificate(subject, { reason, now, log });
+    const reason = reasonNotToStaple(subject.certificate, subject.policy, subject.file);
+    if (reason === undefined) return new StapledCertificate(subject, this.#around, previous);
+    return new UnstapledCertificate(subject, { reason, now: clock.now(), log });
   }
 
   #retire(entry: StaplingEntry): void {

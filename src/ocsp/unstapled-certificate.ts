@@ -4,7 +4,7 @@ import type { FetchError } from './fetch-record.ts';
 import type { ResponseFile } from './given-response.ts';
 import { respondersFor, type StapledLeaf, type StapleState, type StapleStatus, type StaplingEntry } from './staple-status.ts';
 
-type Reason = 'off' | 'no_responder' | 'expired' | 'issuer_missing';
+type Reason = 'off' | 'no_responder' | 'issuer_missing';
 
 export interface Subject {
   certificate: StapledLeaf;
@@ -13,12 +13,11 @@ export interface Subject {
   file?: ResponseFile | undefined;
 }
 
-/** Why nothing can be stapled for a certificate; undefined when something can. Responders are not asked about certificates that have expired. */
-export function reasonNotToStaple(certificate: StapledLeaf, policy: OcspPolicy, now: number, file?: ResponseFile): Reason | undefined {
+/** Why nothing can be stapled for a certificate, ever; undefined when something can. */
+export function reasonNotToStaple(certificate: StapledLeaf, policy: OcspPolicy, file?: ResponseFile): Reason | undefined {
   const nobody = respondersFor(certificate, policy).length === 0;
   if (!policy.stapling) return 'off';
   if (certificate.selfSigned || (nobody && file === undefined)) return 'no_responder';
-  if (certificate.notAfter <= now) return 'expired';
   if (certificate.issuer !== undefined) return undefined;
   return nobody ? 'no_responder' : 'issuer_missing';
 }
@@ -52,7 +51,6 @@ export class UnstapledCertificate implements StaplingEntry {
     // Without its issuer a certificate should be stapled and is not: that is a failure, not a choice.
     this.#state = reason === 'issuer_missing' ? 'failing' : reason;
     if (reason === 'no_responder') sayNoResponder(name, policy, log);
-    if (reason === 'expired') log.info(`no stapling for ${name}: it has expired`, facts);
     if (reason !== 'issuer_missing') return;
     const message = `no stapling for ${name}: its issuer's certificate is missing; append it to the certificate file or put it beside it as chain.pem`;
     log.warn(message, facts);
