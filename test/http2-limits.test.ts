@@ -151,16 +151,18 @@ test('single bytes on request (CVE-2019-9511) are not sent for ever', () => {
   assert.ok(flood(peer, () => frame(windowUpdate, 0, 1, uint32(1))) < 1_010);
 });
 
-test('a client that says WINDOW_UPDATE for every frame of a long answer is right to', () => {
-  const peer = new SessionPeer();
-  peer.headers(1);
-  const { stream } = peer.get(1);
-  stream.respond(200, [], false);
-  for (let n = 0; n < 5_000; n += 1) {
-    stream.write(Buffer.alloc(16_384), false);
-    const [sent] = peer.saidData();
-    assert.equal(sent?.[1], 16_384, peer.error?.message);
-    peer.send(frame(windowUpdate, 0, 1, uint32(16_384)), frame(windowUpdate, 0, 0, uint32(16_384)));
+test('a client that says WINDOW_UPDATE for every frame of a long answer is right to, and be its windows small', () => {
+  for (const size of [16_384, 400]) {
+    const peer = new SessionPeer({ settings: settingsPayload([4, size]) });
+    peer.headers(1);
+    const { stream } = peer.get(1);
+    stream.respond(200, [], false);
+    for (let n = 0; n < 5_000; n += 1) {
+      stream.write(Buffer.alloc(size), false);
+      const [sent] = peer.saidData();
+      assert.equal(sent?.[1], size, peer.error?.message);
+      peer.send(frame(windowUpdate, 0, 1, uint32(size)), frame(windowUpdate, 0, 0, uint32(size)));
+    }
   }
 });
 

@@ -21,6 +21,9 @@ import type { Stream } from './stream.ts';
 /** What the client's side has not taken yet; beyond it no DATA is sent. */
 const MAX_BACKLOG = 131_072;
 
+/** Bytes of DATA for which a client may well send a frame of its own. */
+const ACKNOWLEDGED = 128;
+
 /** For blocks of the usual size. */
 const scratch = Buffer.allocUnsafeSlow(MAX_PAYLOAD);
 
@@ -110,7 +113,7 @@ export class Sender {
 
   data(stream: Stream, piece: Buffer, start: number, end: number, isLast: boolean): void {
     const length = end - start;
-    if (length >= 1_024) this.#acknowledgeable += 2;
+    this.#acknowledgeable += length / ACKNOWLEDGED;
     this.window -= length;
     stream.sendWindow -= length;
     this.writer.copy(DATA, isLast ? END_STREAM : 0, stream.id, piece, start, end);
