@@ -259,6 +259,9 @@ test('what http-proxy cannot do is refused with it, and what is not seen with pa
     'lenient: cannot be used with `http_version: 2`: its heads have no lines',
     'proxy_protocol: cannot be used with `http_version: 2`: clients share its connections',
   ]);
+  assert.deepEqual(withKeys('', 'http_version: 2, keep_alive: true'), []);
+  assert.deepEqual(withKeys('', 'http_version: 2, keep_alive: false'), ['keep_alive: cannot be used with `http_version: 2`: clients share its connections']);
+  assert.deepEqual(withKeys('engine: http-proxy', 'keep_alive: false'), []);
   assert.deepEqual(withKeys('', 'http_version: 0.9'), ['http_version: must be 1.0, 1.1 or 2, not `0.9`']);
 });
 

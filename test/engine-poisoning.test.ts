@@ -115,3 +115,23 @@ for (const how of ['end', 'resetAndDestroy'] as const) {
     }
   });
 }
+
+both('without keep_alive no answer can reach another client: each request has a connection of its own', async (t, engine) => {
+  const backend = await new RawBackend((connection) => {
+    const { socket, text } = connection;
+    if (!text.endsWith('\r\n\r\n')) return;
+    // The second request of a connection would be answered with what the first has ordered.
+    socket.write(text.startsWith('GET /evil ') ? OK : POISON);
+    if (text.startsWith('GET /evil ')) setImmediate(() => socket.write(POISON));
+  }).listen(t);
+  const front = await startFront(t, configOf({ engine, routes: [{ path: '/', backends: [backend.url], keep_alive: false }] }));
+  const client = await front.connect();
+  for (let n = 1; n <= 5; n += 1) {
+    client.send(request('GET /evil', 'TE: trailers\r\nConnection: TE\r\n'));
+    assert.equal((await client.answer()).body, 'ok');
+    assert.equal(backend.connections.length, n);
+    await backend.until((connections) => connections.every(isGone));
+    const lines = backend.connections[n - 1]!.text.split('\r\n').filter((line) => /^(?:connection|te):/i.test(line));
+    assert.deepEqual(lines, ['TE: trailers', 'Connection: close, TE']);
+  }
+});

@@ -16,7 +16,7 @@ export function routes(host: Raw, path: Path): Finding[] {
       const at = [...path, 'routes', position];
       const misplaced = carriers.flatMap(({ isUsed, setting, why }) =>
         isUsed(route)
-          ? Object.keys(why).flatMap((key) => (isSet(route[key]) ? [{ path: [...at, key], message: `cannot be used with ${setting}: ${why[key]}` }] : []))
+          ? Object.keys(why).flatMap((key) => (isSet(key, route[key]) ? [{ path: [...at, key], message: `cannot be used with ${setting}: ${why[key]}` }] : []))
           : [],
       );
       return [...misplaced, ...backendTls(route, at)];
@@ -27,6 +27,7 @@ export function routes(host: Raw, path: Path): Finding[] {
 const hidden: Record<string, string> = {
   strip_prefix: 'the path of a request is encrypted',
   http_version: 'nothing of HTTP is seen',
+  keep_alive: 'nothing of HTTP is seen',
   max_buffered_body: 'nothing of HTTP is seen',
   lenient: 'nothing of HTTP is seen',
 };
@@ -41,13 +42,14 @@ const unknown: Record<string, string> = {
 /** What has no meaning in HTTP/2. */
 const framed: Record<string, string> = {
   proxy_protocol: 'clients share its connections',
+  keep_alive: 'clients share its connections',
   max_buffered_body: 'its bodies need no length',
   lenient: 'its heads have no lines',
 };
 
-/** The defaults of all these are as good as nothing. */
-function isSet(value: unknown): boolean {
-  return value !== undefined && value !== false && value !== 1.1 && value !== '1.1';
+/** A default is as good as nothing. */
+function isSet(key: string, value: unknown): boolean {
+  return value !== undefined && value !== (key === 'keep_alive') && value !== 1.1 && value !== '1.1';
 }
 
 function backendTls(route: Raw, path: Path): Finding[] {

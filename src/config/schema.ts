@@ -170,6 +170,10 @@ export const route = z.strictObject({
     description:
       'What is spoken to the backends. `1.0` is for those that know nothing newer: each connection is for one request, and there are no chunks. `2` is for gRPC.',
   }),
+  keep_alive: z.boolean().default(true).meta({
+    description:
+      'Use connections to the backends again. `false`: each is for one request, so that nothing of an answer can reach another client, whatever the backend does.',
+  }),
   max_buffered_body: size.prefault('1m').meta({
     description: 'With `http_version: 1.0`, the largest request body of unknown length; it is read before it is sent. Larger ones are answered with 411.',
   }),

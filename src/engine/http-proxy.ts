@@ -38,15 +38,16 @@ export class HttpProxyEngine implements Engine {
     return new ClientRequestStream(outgoing, backend, request, recipient, () => dropIdle(agent, where));
   }
 
-  /** http-proxy asks for plain HTTP; that connections are TLS is the agent's affair. A tunnel has an agent, and a connection, of its own. */
+  /** http-proxy asks for plain HTTP; that connections are TLS is the agent's affair. What is not kept has an agent, and a connection, of its own. */
   #agentFor(backend: BackendAddress, { upgrade, route }: BackendRequest): http.Agent {
-    if (!('tls' in backend)) return upgrade ? new http.Agent() : this.#agent;
+    const isKept = !upgrade && route.keepAlive;
+    if (!('tls' in backend)) return isKept ? this.#agent : new http.Agent();
     const tls = this.#tls.of(route);
     const known = this.#tlsAgents.get(backend.name);
-    if (known?.tls === tls && !upgrade) return known.agent;
-    const agent = new http.Agent(upgrade ? {} : AGENT);
+    if (known?.tls === tls && isKept) return known.agent;
+    const agent = new http.Agent(isKept ? AGENT : {});
     agent.createConnection = () => tls.connect(backend, 'http/1.1');
-    if (!upgrade) this.#tlsAgents.set(backend.name, { tls, agent });
+    if (isKept) this.#tlsAgents.set(backend.name, { tls, agent });
     return agent;
   }
 

@@ -209,7 +209,7 @@ export class UpstreamConnection implements BackendStream, Timed {
   /** @returns false when more bytes are needed */
   #readHead(recipient: Recipient): boolean {
     const request = this.#request!;
-    const { httpVersion, lenient } = request.route;
+    const { httpVersion, keepAlive, lenient } = request.route;
     const end = findResponseHeadEnd(this.#input, this.#searched, lenient);
     if (end === -1) {
       this.#searched = this.#input.length;
@@ -229,7 +229,7 @@ export class UpstreamConnection implements BackendStream, Timed {
       this.#switch(recipient, head);
       return false;
     }
-    this.#persistent = head.persistent && !request.upgrade && httpVersion !== '1.0';
+    this.#persistent = head.persistent && !request.upgrade && httpVersion !== '1.0' && keepAlive;
     this.#idle = Math.min(IDLE, head.idle ?? IDLE);
     recipient.answered(head);
     this.#body = new BodyReader(head.delimiter, 'backend_bad_response');

@@ -107,7 +107,7 @@ export class Handler {
       request: {
         method: head.method,
         target: forwardedTarget(route, head.target),
-        fields: isOld ? closingFields(fields) : fields,
+        fields: (isOld || !route.keepAlive) && !upgrade ? closingFields(fields, !isOld) : fields,
         framing: head.framing,
         expectContinue: head.facts.expectContinue && !isOld,
         upgrade,

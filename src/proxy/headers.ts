@@ -176,9 +176,10 @@ export function requestFields(fields: readonly Field[], upgrade: boolean): Field
   return kept;
 }
 
-/** Fields for a backend that speaks HTTP/1.0: it knows neither `TE` nor how long a connection is kept. */
-export function closingFields({ list }: FieldList): FieldList {
-  return new FieldList([...list.filter(({ key }) => key !== 'connection' && key !== 'te'), field('Connection', 'close')]);
+/** Fields for a connection that is not kept; `knowsTe` is not to be said of a backend that speaks HTTP/1.0. */
+export function closingFields({ list }: FieldList, knowsTe: boolean): FieldList {
+  const kept = list.filter(({ key }) => key !== 'connection' && (knowsTe || key !== 'te'));
+  return new FieldList([...kept, field('Connection', kept.some(({ key }) => key === 'te') ? 'close, TE' : 'close')]);
 }
 
 /** Fields of a request whose body was to be sent in chunks, now that its length is known. */
