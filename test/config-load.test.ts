@@ -56,7 +56,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
       tunnel: 3_600_000,
     },
     http2: { websocket: false },
-    limits: { connections: 'auto', handshakes: 4000 },
+    limits: { connections: 'auto', handshakes: 4000, requestBodyRate: 500 },
   });
   const { startupWait: _startupWait, keep: _keep, ...ocsp } = top.ocsp;
   const { ticketRotation: _ticketRotation, ...tls } = top.tls;

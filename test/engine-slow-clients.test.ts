@@ -74,6 +74,38 @@ both('the last answer of a connection reaches a client that takes longer than th
   assert.equal((await client.answer()).body.length, sent);
 });
 
+both('a client that drips its request body ends, though it never pauses for long', async (t, engine) => {
+  const { url } = await httpBackend(t, (req, res) => {
+    let length = 0;
+    req.on('data', (bytes: Buffer) => {
+      length += bytes.length;
+      got?.resolve();
+    });
+    req.on('end', () => res.end(String(length)));
+  });
+  let got: PromiseWithResolvers<void> | undefined;
+  let later = 0;
+  const clock = performance.now.bind(performance);
+  t.mock.method(performance, 'now', () => clock() + later);
+  const front = await startFront(t, configOf({ engine, backends: [url] }));
+  for (const [size, status] of [
+    [20_000, 200],
+    [2, 408],
+  ] as const) {
+    const client = await front.connect();
+    client.send('POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n');
+    for (let n = 0; n < 4 && client.text === ''; n += 1) {
+      got = Promise.withResolvers();
+      client.send(`${size.toString(16)}\r\n${'x'.repeat(size)}\r\n`);
+      await Promise.race([got.promise, client.until(() => client.text !== '')]);
+      later += 25_000;
+    }
+    if (status === 200) client.send('0\r\n\r\n');
+    assert.equal((await client.answer()).status, status);
+  }
+  assert.equal((await front.logged('client_body_timeout')).facts['setting'], 'limits.request_body_rate');
+});
+
 both('a client that has drained a tunnel is not bound by the limits of an answer', async (t, engine) => {
   const accept = t.mock.method(HttpFront.prototype, 'accept');
   const message = 'm'.repeat(12_000_000);

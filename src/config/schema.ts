@@ -3,6 +3,7 @@ import { unwrap } from './keys.ts';
 import {
   ageLimit,
   backendAddress,
+  byteRate,
   cidr,
   cipherList,
   deadline,
@@ -241,6 +242,10 @@ const limits = z.strictObject({
   connections_per_address: number.optional().meta({
     description:
       'Connections of one client (IPv4 address or IPv6 /64) to one worker; more of them are closed. `trusted_proxies` are not counted. Not set, there is no limit.',
+  }),
+  request_body_rate: byteRate.prefault('500').meta({
+    description:
+      'Bytes per second that a client must send of a request body on average; behind that by `timeouts.request_body`, it is answered with 408. 0: only its pauses count.',
   }),
 });
 

@@ -96,6 +96,12 @@ export const size = notation(
   scaled({ '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }, { min: 1, max: 1024 ** 3 }),
 );
 
+/** Bytes per second; 0 for any. */
+export const byteRate = notation(
+  { name: 'byte_rate', expected: 'a number of bytes per second such as 500 or 10k, or 0', pattern: '^[0-9]{1,12}[kmg]?$', numeric: true },
+  scaled({ '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 }, { min: 0, max: 1024 ** 3 }),
+);
+
 export const workerCount = notation(
   { name: 'worker_count', expected: 'auto, or a whole number from 0 to 256', pattern: '^(auto|[0-9]{1,3})$', numeric: true },
   (text): 'auto' | number | undefined => {

@@ -100,8 +100,8 @@ export class UpstreamStream implements BackendStream {
 
   // The request.
 
-  write(piece: Buffer): boolean {
-    return this.#stream?.writable !== true || this.#stream.write(piece);
+  write(piece: Buffer, release?: () => void): boolean {
+    return this.#stream?.writable !== true || this.#stream.write(piece, release);
   }
 
   /** Frames are collected and sent once a turn of the event loop. */

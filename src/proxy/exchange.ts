@@ -1,6 +1,5 @@
 import type { Duplex } from 'node:stream';
 import type { Log } from '../log.ts';
-import { BufferedBody } from './buffered-body.ts';
 import type { ClientStream } from './client-stream.ts';
 import { tellLast } from './contained.ts';
 import type { Deadlines, Timed } from './deadlines.ts';
@@ -9,6 +8,7 @@ import { acceptsTrailers, countedFields, field, FieldList, responseFields, trail
 import { ProxyError, type ProxyErrorCode } from './proxy-error.ts';
 import type { RequestHead } from './request-head.ts';
 import { page } from './page.ts';
+import { RequestBody } from './request-body.ts';
 import { type Upstream, type UpstreamPool, waitedInVain, type Waiter } from './upstream.ts';
 
 /** Where a request goes. */
@@ -18,6 +18,8 @@ export interface Forwarding {
   request: BackendRequest;
   /** How long a WebSocket without traffic is kept, in ms. */
   tunnelIdle: number;
+  /** Bytes per second that a client must send of a request body; 0 for any. */
+  bodyRate: number;
 }
 
 /** No byte of the request was sent. */
@@ -51,14 +53,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   #upstream: Upstream | undefined;
   #backend: BackendStream | undefined;
   #connected = false;
-  /** Pieces of the request body that wait for the connection. */
-  #held: Buffer[] = [];
-  /** A body whose length the backend must be told first. */
-  #buffered: BufferedBody | undefined;
-  /** The request body has been read to its end, and what came behind it. */
-  #requestTrailers: readonly Field[] | undefined;
-  /** The backend takes no more of the body for now, or the client waits for a 100 (Continue). */
-  #blocked = false;
+  #body: RequestBody | undefined;
   #repeatable = false;
   #interim = 0;
   #status = 0;
@@ -77,7 +72,6 @@ export class Exchange implements Recipient, Timed, Waiter {
     this.#log = log;
     this.#deadlines = deadlines;
     this.#startedAt = access ? performance.now() : 0;
-    if (head?.framing === 'none' || head?.framing === 0) this.#requestTrailers = [];
   }
 
   /** The answer is complete, or the client cut. */
@@ -100,13 +94,16 @@ export class Exchange implements Recipient, Timed, Waiter {
    * @throws ProxyError backend_busy
    */
   forward(forwarding: Forwarding): void {
-    const { method, framing, expectContinue, route } = forwarding.request;
+    const { method, framing, expectContinue, route, timeouts } = forwarding.request;
     this.#forwarding = forwarding;
-    this.#repeatable = this.#requestTrailers !== undefined && IDEMPOTENT.has(method);
-    this.#blocked = expectContinue && this.#requestTrailers === undefined;
+    const isEmpty = framing === 'none' || framing === 0;
+    const body = new RequestBody({ pause: timeouts.requestBody, rate: forwarding.bodyRate }, isEmpty);
+    this.#body = body;
+    this.#repeatable = isEmpty && IDEMPOTENT.has(method);
+    body.isBlocked = expectContinue && !isEmpty;
     this.#deadlines.watch(this);
     if (framing === 'chunked' && route.httpVersion === '1.0') {
-      this.#buffered = new BufferedBody(route.maxBufferedBody);
+      body.buffer(route.maxBufferedBody);
       this.#arm();
     } else {
       this.#dispatch();
@@ -144,22 +141,24 @@ export class Exchange implements Recipient, Timed, Waiter {
 
   /** A piece of the request body. @returns false when the client should wait for `resumeBody` */
   body(piece: Buffer, release?: () => void): boolean {
-    if (this.#over) return true;
-    if (this.#buffered) return this.#buffer(this.#buffered, piece);
-    if (!this.#connected || !this.#backend) {
-      this.#held.push(piece);
-      return false;
+    if (this.#over || !this.#body) return true;
+    const now = performance.now();
+    try {
+      const mayGoOn = this.#body.add(piece, release, this.#connected ? this.#backend : undefined, now);
+      if (this.#connected || mayGoOn) this.#arm(now);
+      return mayGoOn;
+    } catch (error) {
+      if (!(error instanceof ProxyError)) throw error;
+      this.refuse(error);
+      return true;
     }
-    // A client that does not wait for its 100 (Continue) has a reason (RFC 9110, 10.1.1).
-    this.#blocked = !this.#backend.write(piece, release);
-    this.#arm();
-    return !this.#blocked;
   }
 
   bodyEnded(trailers: readonly Field[]): void {
-    this.#requestTrailers = trailers;
-    if (this.#buffered && !this.#over) return this.#sendBuffered(this.#buffered.bytes);
-    if (this.#over || !this.#connected) return;
+    if (this.#over) return;
+    const length = this.#body?.end(trailers);
+    if (length !== undefined) return this.#sendBuffered(length);
+    if (!this.#connected) return;
     this.#backend?.end(trailers);
     this.#arm();
   }
@@ -183,19 +182,18 @@ export class Exchange implements Recipient, Timed, Waiter {
   // From the backend.
 
   connected(): void {
-    if (this.#over || !this.#backend) return;
+    const body = this.#body;
+    if (this.#over || !this.#backend || !body) return;
     this.#connected = true;
     this.#upstream?.reached();
-    for (const piece of this.#held.splice(0)) this.#blocked = !this.#backend.write(piece);
-    if (this.#requestTrailers) this.#backend.end(this.#requestTrailers);
-    else if (!this.#blocked) this.#client.resumeBody();
-    this.#backend.flush();
+    body.send(this.#backend);
+    if (body.awaitsClient) this.#client.resumeBody();
     this.#arm();
   }
 
   drained(): void {
-    if (this.#over) return;
-    this.#blocked = false;
+    if (this.#over || !this.#body) return;
+    this.#body.isBlocked = false;
     this.#arm();
     this.#client.resumeBody();
   }
@@ -208,7 +206,7 @@ export class Exchange implements Recipient, Timed, Waiter {
       return this.failed(new ProxyError('backend_bad_response', 'the backend sends interim answers without end', facts));
     }
     if (status === 100 && !this.#forwarding?.request.expectContinue) return;
-    if (status === 100) this.#blocked = false;
+    if (status === 100 && this.#body) this.#body.isBlocked = false;
     if (status === 100 || status === 103) this.#client.inform(status, responseFields(status, fields));
     this.#arm();
   }
@@ -289,16 +287,12 @@ export class Exchange implements Recipient, Timed, Waiter {
       this.refuse(waitedInVain());
     } else if (this.#status > 0) {
       this.refuse(new ProxyError('response_stalled', 'the answer stood still; the client was cut', { setting: 'timeouts.response_body' }));
-    } else if (this.#awaitsClient) {
-      this.refuse(new ProxyError('client_body_timeout', 'the client stopped sending its request body', { setting: 'timeouts.request_body' }));
+    } else if (this.#body?.awaitsClient) {
+      this.refuse(this.#body.late());
     } else {
       const what = request.framing === 'none' ? 'the backend did not answer in time' : 'the backend did not answer or read on in time';
       this.refuse(new ProxyError('backend_timeout', what, { backend, setting: 'timeouts.response_header' }));
     }
-  }
-
-  get #awaitsClient(): boolean {
-    return this.#requestTrailers === undefined && !this.#blocked;
   }
 
   /** In HTTP/2 there is no harm in trailers that nobody asked for (RFC 9110, 6.5.1). */
@@ -307,27 +301,17 @@ export class Exchange implements Recipient, Timed, Waiter {
   }
 
   /** Sets the limit of the phase that the exchange is in now. */
-  #arm(): void {
+  #arm(now = performance.now()): void {
     const { timeouts } = this.#forwarding!.request;
-    const limit = this.#status > 0 ? timeouts.responseBody : this.#awaitsClient ? timeouts.requestBody : timeouts.responseHeader;
-    this.deadline = performance.now() + limit;
+    if (this.#status > 0) this.deadline = now + timeouts.responseBody;
+    else if (this.#body?.awaitsClient) this.deadline = this.#body.deadline(now);
+    else this.deadline = now + timeouts.responseHeader;
   }
 
-  #buffer(body: BufferedBody, piece: Buffer): true {
-    try {
-      body.add(piece);
-      this.#arm();
-    } catch (error) {
-      this.refuse(error as ProxyError);
-    }
-    return true;
-  }
-
-  #sendBuffered(bytes: Buffer): void {
+  #sendBuffered(length: number): void {
     const forwarding = this.#forwarding!;
     const { request } = forwarding;
-    forwarding.request = { ...request, framing: bytes.length, fields: countedFields(request.fields, bytes.length) };
-    this.#held = bytes.length > 0 ? [bytes] : [];
+    forwarding.request = { ...request, framing: length, fields: countedFields(request.fields, length) };
     try {
       this.#dispatch();
     } catch (error) {
@@ -379,8 +363,7 @@ export class Exchange implements Recipient, Timed, Waiter {
     const backend = this.#upstream?.address.name;
     if (this.#isQueued) this.#forwarding?.pool.leave(this);
     this.#release();
-    this.#held = [];
-    this.#buffered?.release();
+    this.#body?.release();
     this.#deadlines.forget(this);
     if (this.#startedAt === 0) return;
     this.#log.info(this.#line.slice(0, 1024), {

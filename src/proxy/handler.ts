@@ -104,6 +104,8 @@ export class Handler {
       engine: this.#engines[virtualHost.engine],
       pool: route.pool,
       tunnelIdle: config.timeouts.tunnel,
+      // A stream of gRPC may have long pauses, and little to say.
+      bodyRate: route.httpVersion === '2' ? 0 : config.limits.requestBodyRate,
       request: {
         method: head.method,
         target: forwardedTarget(route, head.target),

@@ -17,7 +17,7 @@ export const proxyErrors = {
   no_challenge: [404, 'The path of an ACME challenge does not end in a token, or acme_challenge_dir has no file for it.'],
   method_not_allowed: [405, 'CONNECT and TRACE are not served.'],
   client_head_timeout: [408, 'The client did not finish its request head within timeouts.request_header.'],
-  client_body_timeout: [408, 'The client stopped sending its request body for longer than timeouts.request_body.'],
+  client_body_timeout: [408, 'The client stopped sending its request body for longer than timeouts.request_body, or sent less than limits.request_body_rate.'],
   length_required: [411, 'A chunked request body for an HTTP/1.0 backend is larger than routes[].max_buffered_body. With a Content-Length it would pass.'],
   chunk_extensions_too_large: [413, 'The chunk extensions of a request body are larger than any honest ones.'],
   target_too_long: [414, 'The request target is longer than 8 KB.'],

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import type { Limits } from '../config/schema.ts';
+import type { Config } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { WorkerLimits } from '../snapshot.ts';
+
+type Limits = Omit<Config['limits'], 'requestBodyRate'>;
 
 /** What the machine has to give. */
 export interface Resources {
