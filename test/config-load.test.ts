@@ -77,6 +77,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
           balance: 'round_robin',
           maxQueue: 1000,
           httpVersion: '1.1',
+          keepAlive: true,
           maxBufferedBody: 1_048_576,
           lenient: false,
           backendTls: { verify: true, minVersion: 'TLSv1.2' },
