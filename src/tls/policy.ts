@@ -72,10 +72,11 @@ export function policyInForce(policy: TlsPolicy): PolicyInForce {
   };
 }
 
-const order: SecureVersion[] = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'];
+/** As they stand in a ClientHello. */
+export const versionNumbers: Record<SecureVersion, number> = { TLSv1: 0x0301, 'TLSv1.1': 0x0302, 'TLSv1.2': 0x0303, 'TLSv1.3': 0x0304 };
 
 export function isBelow(version: SecureVersion, other: SecureVersion): boolean {
-  return order.indexOf(version) < order.indexOf(other);
+  return versionNumbers[version] < versionNumbers[other];
 }
 
 export interface ProtocolOptions {

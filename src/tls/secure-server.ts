@@ -47,7 +47,7 @@ export function createSecureServer(options: SecureServerOptions): tls.Server {
     requestCert: mode !== 'none',
     rejectUnauthorized: mode === 'require',
     ...(clientAuthority === undefined ? {} : { ca: clientAuthority }),
-    // Nor under other rules of the same virtual host: a reload may have taken an authority's trust away.
+    // Under other rules of the same virtual host it is not resumed either: a reload may have taken an authority's trust away.
     sessionIdContext: createHash('sha256')
       .update(JSON.stringify([virtualHost.serverName, mode, clientAuthority]))
       .digest('hex')

@@ -5,7 +5,7 @@ import type { Identity } from '../snapshot.ts';
 import { Alert, TlsAlert } from './alert.ts';
 import type { ClientHello } from './client-hello.ts';
 import { chooseIdentity, type SigningKey, type Terms } from './key-choice.ts';
-import { ecdsaSuitesIn, protocolOptions, signsWithSha1 } from './policy.ts';
+import { ecdsaSuitesIn, protocolOptions, signsWithSha1, versionNumbers } from './policy.ts';
 
 /** A virtual host with what the choice of its certificate needs. */
 export interface Site {
@@ -15,8 +15,6 @@ export interface Site {
   /** The supervisor has not read its certificates yet. */
   isAwaited: boolean;
 }
-
-const versionNumbers = { TLSv1: 0x0301, 'TLSv1.1': 0x0302, 'TLSv1.2': 0x0303, 'TLSv1.3': 0x0304 };
 
 /** An identity and the kind of its key; the certificate is parsed at its first use only. */
 class ChoosableIdentity {
