@@ -36,6 +36,8 @@ const bad: [what: string, header: Buffer][] = [
   ['an address of the other family', Buffer.from('PROXY TCP4 ::1 ::1 1 2\r\n')],
   ['a port over 65535', Buffer.from('PROXY TCP4 192.0.2.1 10.0.0.1 65536 443\r\n')],
   ['another port over 65535', Buffer.from('PROXY TCP4 192.0.2.1 10.0.0.1 1 65536\r\n')],
+  ['a port with a heading zero', Buffer.from('PROXY TCP4 192.0.2.1 10.0.0.1 1 0443\r\n')],
+  ['an address with a heading zero', Buffer.from('PROXY TCP4 192.0.2.01 10.0.0.1 1 443\r\n')],
   ['two spaces', Buffer.from('PROXY  TCP4 192.0.2.1 10.0.0.1 1 443\r\n')],
   ['a line without end', Buffer.from(`PROXY TCP4 ${'1'.repeat(120)}`)],
   ['version 1 in the binary form', v2(0x11, 0x11, ipv4.subarray(16))],

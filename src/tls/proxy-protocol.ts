@@ -37,7 +37,8 @@ function v1(bytes: Buffer): ProxyHeader | undefined {
   const line = bytes.toString('latin1', 0, end);
   const consumed = end + 2;
   if (/^PROXY UNKNOWN( |$)/.test(line)) return { value: undefined, consumed };
-  const [, family, from = '', to = '', fromPort, toPort] = /^PROXY TCP([46]) ([0-9a-fA-F:.]+) ([0-9a-fA-F:.]+) (\d{1,5}) (\d{1,5})$/.exec(line) ?? [];
+  const [, family, from = '', to = '', fromPort, toPort] =
+    /^PROXY TCP([46]) ([0-9a-fA-F:.]+) ([0-9a-fA-F:.]+) (0|[1-9]\d{0,4}) (0|[1-9]\d{0,4})$/.exec(line) ?? [];
   if ([from, to].some((address) => isIP(address) !== Number(family)) || Number(fromPort) > 65_535 || Number(toPort) > 65_535) {
     throw new ProxyProtocolError('a malformed PROXY line');
   }
