@@ -12,6 +12,7 @@ import { Http2Connection } from './http2-connection.ts';
 import { HttpProxyEngine } from './http-proxy.ts';
 import { IdleConnections } from './idle-connections.ts';
 import { NativeEngine } from './native.ts';
+import { OpenConnections } from './open-connections.ts';
 
 export type { Connection } from '../proxy/client-stream.ts';
 
@@ -25,9 +26,8 @@ export class HttpFront implements ConnectionHost {
   isClosing = false;
   isHurrying = false;
   readonly #engines: { native: NativeEngine; 'http-proxy': HttpProxyEngine };
-  readonly #connections = new Set<ClientConnection>();
+  readonly #connections = new OpenConnections<ClientConnection>();
   readonly #idle = new IdleConnections(this.#connections);
-  #emptied: (() => void) | undefined;
 
   constructor({ config, backendFiles = new Map(), log }: { config: Config; backendFiles?: BackendFiles; log: Log }) {
     this.log = log;
@@ -52,7 +52,6 @@ export class HttpFront implements ConnectionHost {
 
   left(connection: ClientConnection): void {
     this.#connections.delete(connection);
-    if (this.#connections.size === 0) this.#emptied?.();
   }
 
   /** Serves new requests from another configuration. */
@@ -84,15 +83,7 @@ export class HttpFront implements ConnectionHost {
   async close(graceMs: number, hasSuccessor = false): Promise<void> {
     this.announceEnd();
     if (!hasSuccessor) this.endIdle();
-    if (this.#connections.size > 0) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#emptied = resolve;
-      const timer = setTimeout(() => {
-        for (const connection of this.#connections) connection.destroy();
-      }, graceMs);
-      await promise;
-      clearTimeout(timer);
-    }
+    await this.#connections.drained(graceMs);
     for (const engine of Object.values(this.#engines)) engine.close();
     this.deadlines.close();
   }

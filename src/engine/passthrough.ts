@@ -6,6 +6,7 @@ import type { TunnelTraffic } from '../proxy/engine.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
 import { type Endpoint, proxyHeader, type ProxyProtocolVersion } from '../proxy/proxy-protocol.ts';
 import { type Upstream, UpstreamPool, Upstreams, waitedInVain } from '../proxy/upstream.ts';
+import { OpenConnections } from './open-connections.ts';
 import { joinTunnel } from './tunnel.ts';
 
 /** A client's connection that nobody has answered yet, for a virtual host with `tls: passthrough`. */
@@ -38,8 +39,7 @@ export class Passthrough {
   /** By `server_name`. */
   #routes = new Map<string, CarryingRoute>();
   #config: Config;
-  readonly #clients = new Set<net.Socket>();
-  #emptied: (() => void) | undefined;
+  readonly #clients = new OpenConnections<net.Socket>();
 
   constructor({ config, log }: { config: Config; log: Log }) {
     this.#log = log;
@@ -71,19 +71,11 @@ export class Passthrough {
     this.#clients.add(socket);
     await this.#carry(connection);
     this.#clients.delete(socket);
-    if (this.#clients.size === 0) this.#emptied?.();
   }
 
   /** Lets open connections end by themselves, and cuts what is left after `graceMs`. */
-  async close(graceMs: number): Promise<void> {
-    if (this.#clients.size === 0) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#emptied = resolve;
-    const timer = setTimeout(() => {
-      for (const socket of this.#clients) socket.destroy();
-    }, graceMs);
-    await promise;
-    clearTimeout(timer);
+  close(graceMs: number): Promise<void> {
+    return this.#clients.drained(graceMs);
   }
 
   async #carry(connection: UnopenedConnection): Promise<void> {

@@ -53,6 +53,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   #upstream: Upstream | undefined;
   #backend: BackendStream | undefined;
   #connected = false;
+  /** Undefined where the request has none. */
   #body: RequestBody | undefined;
   #repeatable = false;
   #interim = 0;
@@ -96,14 +97,11 @@ export class Exchange implements Recipient, Timed, Waiter {
   forward(forwarding: Forwarding): void {
     const { method, framing, expectContinue, route, timeouts } = forwarding.request;
     this.#forwarding = forwarding;
-    const isEmpty = framing === 'none' || framing === 0;
-    const body = new RequestBody({ pause: timeouts.requestBody, rate: forwarding.bodyRate }, isEmpty);
-    this.#body = body;
-    this.#repeatable = isEmpty && IDEMPOTENT.has(method);
-    body.isBlocked = expectContinue && !isEmpty;
+    if (framing === 'none' || framing === 0) this.#repeatable = IDEMPOTENT.has(method);
+    else this.#body = new RequestBody({ pause: timeouts.requestBody, rate: forwarding.bodyRate }, expectContinue);
     this.#deadlines.watch(this);
     if (framing === 'chunked' && route.httpVersion === '1.0') {
-      body.buffer(route.maxBufferedBody);
+      this.#body?.buffer(route.maxBufferedBody);
       this.#arm();
     } else {
       this.#dispatch();
@@ -182,12 +180,13 @@ export class Exchange implements Recipient, Timed, Waiter {
   // From the backend.
 
   connected(): void {
-    const body = this.#body;
-    if (this.#over || !this.#backend || !body) return;
+    if (this.#over || !this.#backend) return;
     this.#connected = true;
     this.#upstream?.reached();
-    body.send(this.#backend);
-    if (body.awaitsClient) this.#client.resumeBody();
+    if (this.#body) this.#body.send(this.#backend);
+    else this.#backend.end([]);
+    this.#backend.flush();
+    if (this.#body?.awaitsClient) this.#client.resumeBody();
     this.#arm();
   }
 

@@ -20,7 +20,7 @@ export class RequestBody {
   /** What came behind it; undefined until it has been read to its end. */
   trailers: readonly Field[] | undefined;
   /** The backend takes no more for now, or the client waits for a 100 (Continue). */
-  isBlocked = false;
+  isBlocked: boolean;
   readonly #pace: Pace;
   /** ms that the client may take when it is its turn. */
   #patience: number;
@@ -31,10 +31,10 @@ export class RequestBody {
   /** What the backend must be told the length of first. */
   #buffered: BufferedBody | undefined;
 
-  constructor(pace: Pace, isEmpty: boolean) {
+  constructor(pace: Pace, waitsForContinue: boolean) {
     this.#pace = pace;
     this.#patience = pace.pause;
-    if (isEmpty) this.trailers = [];
+    this.isBlocked = waitsForContinue;
   }
 
   /** Something is to come, and it is for the client to send it. */
@@ -97,7 +97,6 @@ export class RequestBody {
   send(backend: BackendStream): void {
     for (const piece of this.#held.splice(0)) this.isBlocked = !backend.write(piece);
     if (this.trailers) backend.end(this.trailers);
-    backend.flush();
   }
 
   /** Nothing of it is needed any more. */
