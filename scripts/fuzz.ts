@@ -1,7 +1,7 @@
-import { requestCase, responseCase } from '../test/fuzz/cases.ts';
+import { headerBlockCase, requestCase, responseCase } from '../test/fuzz/cases.ts';
 
 /**
- * Generated requests and responses, read by the engine and by llhttp: `npm run fuzz -- [SECONDS [SEED]]`. Ends with status 1 and the bytes of
+ * Generated requests and responses, read by the engine and by llhttp, and header blocks of HTTP/2, read by nghttp2: `npm run fuzz -- [SECONDS [SEED]]`. Ends with status 1 and the bytes of
  * the cases in which they disagree. `npm run fuzz -- 0 NUMBER` repeats one case.
  */
 
@@ -14,7 +14,7 @@ let findings = 0;
 let alike = 0;
 let number = seed;
 do {
-  for (const [kind, read] of [['request', requestCase] as const, ['response', responseCase] as const]) {
+  for (const [kind, read] of [['request', requestCase] as const, ['response', responseCase] as const, ['header blocks', headerBlockCase] as const]) {
     const { text, finding, rule, ...verdict } = await read(number);
     alike += verdict.alike;
     if (rule !== undefined) rules.set(rule, (rules.get(rule) ?? 0) + 1);

@@ -1,7 +1,7 @@
 import { ConnectionError, ErrorCode } from './frames.ts';
 
 /** How many bits each symbol takes (RFC 7541, B); 256 is the end of a string. */
-const LENGTHS = (
+export const CODE_LENGTHS = (
   '13 23 28 28 28 28 28 28 28 24 30 28 28 30 28 28 28 28 28 28 28 28 30 28 28 28 28 28 28 28 28 28 ' +
   '6 10 10 12 13 6 8 11 10 10 8 11 8 6 6 6 5 5 5 6 6 6 6 6 6 6 7 8 15 6 12 10 ' +
   '13 6 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 7 8 7 8 13 19 13 14 6 ' +
@@ -31,7 +31,7 @@ function fill(): void {
   const leaf = (symbol: number): number => -1 - symbol;
   let code = 0;
   let length = 0;
-  for (const [symbol, bits] of [...LENGTHS.entries()].toSorted(([a, m], [b, n]) => m - n || a - b)) {
+  for (const [symbol, bits] of [...CODE_LENGTHS.entries()].toSorted(([a, m], [b, n]) => m - n || a - b)) {
     code <<= bits - length;
     length = bits;
     let node = 0;
