@@ -7,8 +7,10 @@ export interface Identity {
   /** SHA-256 of the leaf certificate, lower-case hex: the name under which its staple is kept. */
   fingerprint: string;
   keyType: KeyType;
-  /** PEM, leaf first. */
+  /** PEM of the leaf. */
   certificate: string;
+  /** PEM of what is sent after it, in order. One list for all identities of an authority. */
+  intermediates: readonly string[];
   /** PEM. */
   key: string;
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import test from 'node:test';
-import { validityWarning, readCertificate } from '../src/certificates/certificate.ts';
+import { chainPem, readCertificate, validityWarning } from '../src/certificates/certificate.ts';
 import { type CertificateCode, CertificateError } from '../src/certificates/certificate-error.ts';
 import { Authority, type Issued } from '../src/demo/authority.ts';
 
@@ -57,7 +57,7 @@ test('a certificate without OCSP has no responders and is no must-staple', () =>
 
 test('the chain is ordered by signature whatever the order of the file, and the root is not sent', () => {
   const certificate = read(shop, root.pem + intermediate.pem + shop.pem + lower.pem);
-  assert.equal(certificate.chainPem, shop.pem + lower.pem + intermediate.pem);
+  assert.equal(chainPem(certificate), shop.pem + lower.pem + intermediate.pem);
   assert.equal(certificate.issuerFingerprint, lower.certificate.fingerprint256.replaceAll(':', '').toLowerCase());
   assert.deepEqual(
     certificate.warnings.map(({ code }) => code),
@@ -76,7 +76,7 @@ test('an issuer of the same name and key identifier that did not sign is not par
   const disguised = new X509Certificate(der);
   assert.ok(shop.certificate.checkIssued(disguised));
   const certificate = read(shop, shop.pem + disguised.toString() + lower.pem);
-  assert.equal(certificate.chainPem, shop.pem + lower.pem);
+  assert.equal(chainPem(certificate), shop.pem + lower.pem);
   assert.deepEqual(
     certificate.warnings.map(({ code }) => code),
     ['unrelated_certificate'],
@@ -88,15 +88,26 @@ test('the issuer may come from another file, and a root found there is issuer bu
   assert.equal(read(direct, direct.pem).issuer, undefined);
   const certificate = read(direct, direct.pem, root.pem);
   assert.deepEqual(certificate.issuer?.raw, root.certificate.raw);
-  assert.equal(certificate.chainPem, direct.pem);
-  assert.equal(read(shop, shop.pem, intermediate.pem + lower.pem + root.pem).chainPem, shop.pem + lower.pem + intermediate.pem);
+  assert.equal(chainPem(certificate), direct.pem);
+  assert.equal(chainPem(read(shop, shop.pem, intermediate.pem + lower.pem + root.pem)), shop.pem + lower.pem + intermediate.pem);
+});
+
+test('certificates of one authority share what is the same in all of them', async () => {
+  const one = read(shop, shop.chainPem);
+  const other = await lower.issue({ names: ['other.example.org'] });
+  const two = read(other, other.chainPem);
+  assert.equal(one.intermediates.length, 2);
+  assert.equal(two.intermediates, one.intermediates);
+  assert.equal(two.issuer, one.issuer);
+  const alone = await root.issue({ names: ['alone.example.org'] });
+  assert.deepEqual(read(alone, alone.chainPem).intermediates, []);
 });
 
 test('a cross-signed root is sent, its self-signed twin is not', async () => {
   const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const [newRoot, crossSigned] = [await Authority.root('New Root', { key: pair }), await root.subordinate('New Root', { key: pair })];
   const issued = await newRoot.issue({ names: ['new.example.org'] });
-  assert.equal(read(issued, issued.pem + newRoot.pem + crossSigned.pem).chainPem, issued.pem + crossSigned.pem);
+  assert.equal(chainPem(read(issued, issued.pem + newRoot.pem + crossSigned.pem)), issued.pem + crossSigned.pem);
 });
 
 test('a self-signed certificate has no issuer and no warning about it', async () => {
@@ -111,7 +122,7 @@ test('a self-signed certificate has no issuer and no warning about it', async ()
 test('text around the blocks, CR LF and a combined file are accepted', () => {
   const combined = `\ufeffsubject: ä\r\n${(shop.chainPem + shop.keyPem).replaceAll('\n', '\r\n')}`;
   const certificate = readCertificate({ certificatePem: combined, keyPem: combined, source });
-  assert.equal(certificate.chainPem, shop.chainPem);
+  assert.equal(chainPem(certificate), shop.chainPem);
   assert.equal(certificate.keyPem, shop.keyPem);
 });
 

@@ -20,7 +20,7 @@ test('what routes with https backends name is read, once, and kept by its path',
   await writeFile(certificate, pair.chainPem);
   await writeFile(key, pair.keyPem);
   const config = naming({ ca, certificate, key });
-  assert.deepEqual(await readBackendFiles(config, new Map()), {
+  assert.deepEqual(readBackendFiles(config, new Map()), {
     files: new Map([
       [ca, root.pem],
       [certificate, pair.chainPem],
@@ -43,14 +43,14 @@ test('a file that cannot be used names itself, the cause and the setting; what w
   for (const [content, cause] of cases) {
     await rm(ca, { force: true });
     if (content !== undefined) await writeFile(ca, content);
-    const fresh = await readBackendFiles(naming({ ca }), new Map());
+    const fresh = readBackendFiles(naming({ ca }), new Map());
     assert.equal(fresh.files.size, 0);
     const [problem, ...others] = fresh.problems;
     assert.deepEqual(others, []);
     assert.partialDeepStrictEqual(problem, { virtualHost: 'a.test', severity: 'error', code: 'backend_tls_file' });
     assert.ok(problem?.message.startsWith(`${ca} cannot be used (virtual_hosts[].routes[].backend_tls.ca): `), problem?.message);
     assert.match(problem?.message ?? '', cause);
-    const kept = await readBackendFiles(naming({ ca }), new Map([[ca, 'earlier']]));
+    const kept = readBackendFiles(naming({ ca }), new Map([[ca, 'earlier']]));
     assert.deepEqual(kept.files, new Map([[ca, 'earlier']]));
     assert.match(kept.problems[0]?.message ?? '', /cannot be used \(.*\.ca\), what was read before stays in force: /);
   }
@@ -67,7 +67,7 @@ test('a certificate and the key of another one are not used, nor is one of them 
     [certificate, 'earlier certificate'],
     [key, 'earlier key'],
   ]);
-  const { files, problems } = await readBackendFiles(naming({ certificate, key }), known);
+  const { files, problems } = readBackendFiles(naming({ certificate, key }), known);
   assert.deepEqual(files, known);
   const [problem] = problems;
   assert.match(
@@ -76,7 +76,7 @@ test('a certificate and the key of another one are not used, nor is one of them 
   );
   assert.doesNotMatch(problem?.message ?? '', /PRIVATE KEY/);
   await rm(key);
-  assert.equal((await readBackendFiles(naming({ certificate, key }), new Map())).files.size, 0);
+  assert.equal(readBackendFiles(naming({ certificate, key }), new Map()).files.size, 0);
 });
 
 test('`staplegate check` finds it before a start does', async () => {

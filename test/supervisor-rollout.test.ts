@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import test from 'node:test';
 import type { Certificate } from '../src/certificates/certificate.ts';
+import { encodePem } from '../src/certificates/pem.ts';
 import type { VirtualHost } from '../src/config/schema.ts';
 import type { StaplerEntry } from '../src/ocsp/stapler.ts';
 import type { ServableStaple } from '../src/snapshot.ts';
@@ -69,7 +70,8 @@ function stapleOf(fingerprint: string): ServableStaple {
 /** As much of a certificate as a rollout looks at. */
 function certificate(fingerprint: string, { mustStaple = false, notAfter = start + hour, file = `${fingerprint}.pem` } = {}): Certificate {
   const source = { certificate: file, key: `${fingerprint}.key` };
-  return { fingerprint, mustStaple, notAfter, source, keyType: 'ecdsa', chainPem: `chain of ${fingerprint}`, keyPem: `key of ${fingerprint}` } as Certificate;
+  const served = { leaf: { raw: Buffer.from(fingerprint) }, intermediates: ['issuer'], keyPem: `key of ${fingerprint}` };
+  return { fingerprint, mustStaple, notAfter, source, keyType: 'ecdsa', ...served } as Partial<Certificate> as Certificate;
 }
 
 function virtualHosts(names: string[], ocsp: Keys = {}): VirtualHost[] {
@@ -146,8 +148,8 @@ test('a renewed certificate switches together with its staple', async () => {
   assert.deepEqual(switched, ['a.test']);
   const { identities, staples } = rollout.inService(['a.test']);
   assert.deepEqual(
-    identities.map(({ certificate: chain, key }) => [chain, key]),
-    [['chain of new', 'key of new']],
+    identities.map(({ certificate: leaf, intermediates, key }) => [leaf, intermediates, key]),
+    [[encodePem('CERTIFICATE', Buffer.from('new')), ['issuer'], 'key of new']],
   );
   assert.deepEqual([...staples], [['new', stapleOf('new')]]);
   assert.deepEqual(stapler.fingerprints, ['new'], 'nobody asks for the old one any more');

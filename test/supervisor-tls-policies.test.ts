@@ -18,9 +18,9 @@ test('authorities for client certificates are read once and kept by their path',
   const file = path.join(folder.path, 'clients.pem');
   const { pem } = await Authority.root('clients');
   await writeFile(file, pem);
-  assert.deepEqual(await readClientAuthorities(requiring(file), new Map()), { authorities: new Map([[file, pem]]), problems: [] });
+  assert.deepEqual(readClientAuthorities(requiring(file), new Map()), { authorities: new Map([[file, pem]]), problems: [] });
   const off = configOf({ backends, tls: { client_auth: { mode: 'none', ca: file } } });
-  assert.deepEqual((await readClientAuthorities(off, new Map())).authorities, new Map());
+  assert.deepEqual(readClientAuthorities(off, new Map()).authorities, new Map());
 });
 
 test('a file that cannot be used names itself, the cause and the setting; what was read before stays', async () => {
@@ -39,29 +39,29 @@ test('a file that cannot be used names itself, the cause and the setting; what w
   for (const [content, cause] of cases) {
     await rm(file, { force: true });
     if (content !== undefined) await writeFile(file, content);
-    const fresh = await readClientAuthorities(requiring(file), new Map());
+    const fresh = readClientAuthorities(requiring(file), new Map());
     assert.equal(fresh.authorities.size, 0, 'nobody is let in by default');
     const [problem] = fresh.problems;
     assert.partialDeepStrictEqual(problem, { virtualHost: 'a.test', severity: 'error', code: 'client_authority' });
     assert.ok(problem?.message.startsWith(`${file} cannot be used (tls.client_auth.ca): `), problem?.message);
     assert.match(problem?.message ?? '', cause);
 
-    const kept = await readClientAuthorities(requiring(file), new Map([[file, 'earlier']]));
+    const kept = readClientAuthorities(requiring(file), new Map([[file, 'earlier']]));
     assert.deepEqual(kept.authorities, new Map([[file, 'earlier']]));
     assert.match(kept.problems[0]?.message ?? '', /cannot be used \(tls\.client_auth\.ca\), what was read before stays in force: /);
   }
 });
 
-const problemsOf = async (tls: object) => (await readClientAuthorities(configOf({ backends, tls }), new Map())).problems;
+const problemsOf = (tls: object) => readClientAuthorities(configOf({ backends, tls }), new Map()).problems;
 
 test('a policy that the TLS library refuses is found before a client meets it, with its setting', async () => {
-  const [problem, ...others] = await problemsOf({ ciphers: 'NOSUCHCIPHER' });
+  const [problem, ...others] = problemsOf({ ciphers: 'NOSUCHCIPHER' });
   assert.deepEqual(others, []);
   assert.partialDeepStrictEqual(problem, { virtualHost: 'a.test', severity: 'error', code: 'tls_policy' });
   assert.match(problem?.message ?? '', /^the TLS policy cannot be used \(tls\.ciphers\): .*no cipher match/);
-  assert.match((await problemsOf({ ciphers: 'TLS_NO_SUCH_SUITE' }))[0]?.message ?? '', /\(tls\.ciphers\): .*no cipher match/);
+  assert.match(problemsOf({ ciphers: 'TLS_NO_SUCH_SUITE' })[0]?.message ?? '', /\(tls\.ciphers\): .*no cipher match/);
 
-  const groups = await problemsOf({ groups: ['X25519', 'P-255', 'X25518'] });
+  const groups = problemsOf({ groups: ['X25519', 'P-255', 'X25518'] });
   assert.deepEqual(
     groups.map(({ severity, message }) => `${severity}: ${message}`),
     [`error: the TLS policy cannot be used (tls.groups): OpenSSL ${process.versions.openssl} has no group P-255, X25518`],
@@ -69,7 +69,7 @@ test('a policy that the TLS library refuses is found before a client meets it, w
 });
 
 test('a policy that the TLS library accepts without doing what it says is warned of', async () => {
-  const warnings = async (tls: object) => (await problemsOf(tls)).map(({ severity, message }) => `${severity}: ${message}`);
+  const warnings = async (tls: object) => problemsOf(tls).map(({ severity, message }) => `${severity}: ${message}`);
   assert.deepEqual(await warnings({ ciphers: 'ECDHE-RSA-AES128-GCM-SHA256:DES-CBC3-SHA:!aNULL' }), [
     `warn: OpenSSL ${process.versions.openssl} has no cipher suite DES-CBC3-SHA; it is left out (tls.ciphers)`,
   ]);
@@ -83,7 +83,7 @@ test('a policy that the TLS library accepts without doing what it says is warned
 
 test('a policy is tried once, however many virtual hosts have it, and each of them is told', async () => {
   const hosts = Array.from({ length: 3 }, (_, index) => ({ server_name: `${index}.test`, certificates: [{ certificate: 'a.pem', key: 'a.key' }], backends }));
-  const { problems } = await readClientAuthorities(configOf({}, { virtual_hosts: hosts, tls: { ciphers: 'NOSUCHCIPHER' } }), new Map());
+  const { problems } = readClientAuthorities(configOf({}, { virtual_hosts: hosts, tls: { ciphers: 'NOSUCHCIPHER' } }), new Map());
   assert.deepEqual(
     problems.map(({ virtualHost }) => virtualHost),
     ['0.test', '1.test', '2.test'],

@@ -46,7 +46,7 @@ async function serve(t: TestContext, clientAuth: object, authorities = root.pem)
   const verifier = new ClientVerifier(virtualHost.tls.clientAuth, authorities);
   const server = createSecureServer({
     virtualHost,
-    identity: { virtualHost: 'a.test', fingerprint: '', keyType: 'ecdsa', certificate: site.chainPem, key: site.keyPem },
+    identity: { virtualHost: 'a.test', fingerprint: '', keyType: 'ecdsa', certificate: site.pem, intermediates: [], key: site.keyPem },
     clientAuthority: authorities,
     clients: verifier,
     ticketSecret: Buffer.alloc(32, 1),

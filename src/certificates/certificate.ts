@@ -1,10 +1,10 @@
-import { X509Certificate } from 'node:crypto';
+import { hash, X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { KeyType } from '../snapshot.ts';
 import { CertificateError, type CertificateWarning } from './certificate-error.ts';
-import { buildChain } from './chain.ts';
+import { buildChain, type Chain } from './chain.ts';
 import { type Extensions, readExtensions } from './extensions.ts';
-import { describeBlocks, pemBlocks } from './pem.ts';
+import { describeBlocks, encodePem, pemBlocks } from './pem.ts';
 import { type PrivateKey, readPrivateKey } from './private-key.ts';
 
 /** Where a certificate and its key come from: absolute paths. */
@@ -25,8 +25,8 @@ export interface Certificate {
   leaf: EncodedCertificate;
   /** Who signed the leaf, needed for OCSP; undefined when the leaf is self-signed or the issuer was not found. */
   issuer: EncodedCertificate | undefined;
-  /** Leaf first, in order, without a self-signed root. */
-  chainPem: string;
+  /** PEM of what is sent after the leaf, in order, without a self-signed root. One list for all certificates of an authority. */
+  intermediates: readonly string[];
   keyPem: string;
   keyType: KeyType;
   /** subjectAltName dNSName, lower-case. */
@@ -69,11 +69,9 @@ export function readCertificate({ certificatePem, keyPem, extraPem, source }: Ce
   const extras = extraPem === undefined ? [] : readCertificates(extraPem, source.issuer ?? source.certificate);
   const chain = buildChain(leaf, [...certificates, ...extras]);
   const extensions = readLeafExtensions(leaf, source.certificate);
-  const intermediates = chain.intermediates.map(String).join('');
-  const chainPem = String(leaf) + intermediates;
+  const { intermediates, issuerFingerprint } = issuing(chain);
   checkWithTlsLibrary(leaf, intermediates, privateKey, source);
 
-  const fingerprint = sha256(leaf);
   // A certificate that is there twice, as in cert.pem appended to fullchain.pem, is no mistake worth a warning.
   const known = new Set([leaf, ...chain.used].map((certificate) => certificate.fingerprint256));
   const unrelated = certificates.filter((certificate) => !known.has(certificate.fingerprint256));
@@ -85,7 +83,7 @@ export function readCertificate({ certificatePem, keyPem, extraPem, source }: Ce
   return {
     leaf: { raw: leaf.raw },
     issuer: chain.issuer,
-    chainPem,
+    intermediates,
     keyPem: privateKey.pem,
     keyType: privateKey.type,
     names: extensions.names,
@@ -93,13 +91,23 @@ export function readCertificate({ certificatePem, keyPem, extraPem, source }: Ce
     ocspResponders: extensions.ocspResponders,
     mustStaple: extensions.mustStaple,
     selfSigned: chain.selfSigned,
-    fingerprint,
-    issuerFingerprint: chain.issuer && sha256(chain.issuer),
+    fingerprint: sha256(leaf),
+    issuerFingerprint,
     notBefore: leaf.validFromDate.getTime(),
     notAfter: leaf.validToDate.getTime(),
     source,
     warnings,
   };
+}
+
+/** What a TLS server sends: the leaf first, then its intermediates. */
+export function chainPem({ leaf, intermediates }: Pick<Certificate, 'leaf' | 'intermediates'>): string {
+  return encodePem('CERTIFICATE', leaf.raw) + intermediates.join('');
+}
+
+/** Whether clients would get the same from both. */
+export function areServedAlike(a: Certificate, b: Certificate): boolean {
+  return a.fingerprint === b.fingerprint && a.keyPem === b.keyPem && a.intermediates.join('') === b.intermediates.join('');
 }
 
 /** Says that a certificate is outside its validity at `now` (ms since the epoch). nginx and Apache serve such ones too. */
@@ -116,14 +124,18 @@ export function readCertificates(pem: string, file: string): X509Certificate[] {
   if (found.length === 0) throw new CertificateError('certificate_not_found', file, `${file} holds no certificate: ${describeBlocks(blocks)}`);
   return found.map(({ text }, i) => {
     try {
-      return parsed(text);
+      // The first is most often the leaf.
+      return i === 0 ? new X509Certificate(text) : parsed(text);
     } catch {
       throw new CertificateError('certificate_malformed', file, `${file}: certificate ${i + 1} of ${found.length} cannot be parsed: the file is damaged`);
     }
   });
 }
 
-/** Certificates by their PEM block, the least recently read first: the files of one authority all hold the same issuer. */
+/**
+ * Issuers by their PEM block, the least recently read first: the files of one authority all hold the same. Leaves have no place
+ * here: what node:crypto keeps outside the heap for one is given back soon only when the object dies young.
+ */
 const recent = new Map<string, X509Certificate>();
 const mostRecent = 64;
 
@@ -135,6 +147,22 @@ function parsed(text: string): X509Certificate {
   const [oldest] = recent.keys();
   if (recent.size > mostRecent && oldest !== undefined) recent.delete(oldest);
   return certificate;
+}
+
+type Issuing = Pick<Certificate, 'intermediates' | 'issuerFingerprint'>;
+
+/** Of chains by their certificates, the least recently seen first. */
+const seen = new Map<string, Issuing>();
+
+/** What certificates with the same chain have in common, as one object for all. */
+function issuing({ issuer, intermediates }: Chain): Issuing {
+  const key = [issuer, ...intermediates].map((certificate) => certificate?.fingerprint256).join(' ');
+  const found = seen.get(key) ?? { intermediates: intermediates.map(String), issuerFingerprint: issuer && sha256(issuer) };
+  seen.delete(key);
+  seen.set(key, found);
+  const [oldest] = seen.keys();
+  if (seen.size > mostRecent && oldest !== undefined) seen.delete(oldest);
+  return found;
 }
 
 /** RFC 9110, section 4.3.4 and RFC 9525: host names are looked up in subjectAltName only. */
@@ -163,14 +191,14 @@ const accepted = new Set<string>();
  * algorithms and key sizes, of the leaf and of its chain (that the key fits is known by now): one try stands for all
  * certificates that are alike in these. A try takes 0.5 ms, a third of what it takes to read a pair.
  */
-function checkWithTlsLibrary(leaf: X509Certificate, intermediates: string, key: PrivateKey, source: CertificateSource): void {
+function checkWithTlsLibrary(leaf: X509Certificate, intermediates: readonly string[], key: PrivateKey, source: CertificateSource): void {
   const { signatureAlgorithm } = leaf;
   const kind = JSON.stringify([signatureAlgorithm, key.key.asymmetricKeyType, key.key.asymmetricKeyDetails, intermediates], (_, value: unknown) =>
     typeof value === 'bigint' ? String(value) : value,
   );
   if (accepted.has(kind)) return;
   try {
-    createSecureContext({ cert: String(leaf) + intermediates, key: key.pem });
+    createSecureContext({ cert: [String(leaf), ...intermediates].join(''), key: key.pem });
   } catch (error) {
     const { reason = 'unknown reason' } = error as { reason?: string };
     throw new CertificateError('certificate_refused', source.certificate, `${source.certificate} is refused by the TLS library: ${reason}`);
@@ -185,7 +213,7 @@ function mismatch([first]: X509Certificate[], source: CertificateSource): Certif
 }
 
 function sha256(certificate: X509Certificate): string {
-  return certificate.fingerprint256.replaceAll(':', '').toLowerCase();
+  return hash('sha256', certificate.raw);
 }
 
 /** Node separates the parts of a name by line feeds. For messages only. */

@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto';
-import type { BigIntStats } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { hash } from 'node:crypto';
+import { type BigIntStats, constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** What a path holds, so that two looks can be compared. */
@@ -13,18 +12,20 @@ export interface Content {
   changedAt: number;
 }
 
+/** What was a file a moment ago may be a named pipe now, which would wait for a writer for ever. */
+const notWaiting = { flag: constants.O_RDONLY | constants.O_NONBLOCK };
 const largestHashed = 1024 * 1024;
 /** File systems count time in ticks of up to two seconds (FAT): a younger file may change again without changing its times. */
 const freshness = 2000;
 
 /** Looks at a file; reads it only when its inode, size or times are not those of `previous`. Never throws for what is on the disk. */
-export async function fileContent(path: string, previous: Content | undefined, now: number): Promise<Content> {
+export function fileContent(path: string, previous: Content | undefined, now: number): Content {
   try {
-    const stats = await stat(path, { bigint: true });
+    const stats = statSync(path, { bigint: true });
     const signature = [stats.dev, stats.ino, stats.mode, stats.size, stats.mtimeNs, stats.ctimeNs].join(':');
     if (previous?.signature === signature) return previous;
     const changedAt = newest(stats);
-    const state = stats.isFile() && stats.size <= largestHashed ? sha256(await readFile(path)) : signature;
+    const state = stats.isFile() && stats.size <= largestHashed ? sha256(readFileSync(path, notWaiting)) : signature;
     return { state, signature: now - changedAt > freshness ? signature : undefined, changedAt };
   } catch (error) {
     return { state: failure(error), signature: undefined, changedAt: 0 };
@@ -32,19 +33,29 @@ export async function fileContent(path: string, previous: Content | undefined, n
 }
 
 /** Looks at the names in a directory and in the directories directly in it. */
-export async function directoryContent(path: string): Promise<Content> {
-  const names = (directory: string) => readdir(directory).then((list) => list.sort(), failure);
-  const below = await Promise.all((await subdirectories(path)).map(names));
-  return { state: sha256(JSON.stringify([await names(path), below])), signature: undefined, changedAt: Number.POSITIVE_INFINITY };
+export function directoryContent(path: string): Content {
+  return { state: sha256(JSON.stringify([names(path), subdirectories(path).map(names)])), signature: undefined, changedAt: Number.POSITIVE_INFINITY };
+}
+
+/** Those in a directory, or why it cannot be listed. */
+function names(directory: string): string[] | string {
+  try {
+    return readdirSync(directory).sort();
+  } catch (error) {
+    return failure(error);
+  }
 }
 
 /** The directories, and the links that may lead to one, in a directory; none when it cannot be listed. */
-export async function subdirectories(path: string): Promise<string[]> {
-  const entries = await readdir(path, { withFileTypes: true }).catch(() => []);
-  return entries
-    .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
-    .map(({ name }) => join(path, name))
-    .sort();
+export function subdirectories(path: string): string[] {
+  try {
+    return readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
+      .map(({ name }) => join(path, name))
+      .sort();
+  } catch {
+    return []; // its content says why
+  }
 }
 
 function newest({ mtimeMs, ctimeMs }: BigIntStats): number {
@@ -52,7 +63,7 @@ function newest({ mtimeMs, ctimeMs }: BigIntStats): number {
 }
 
 function sha256(data: string | Buffer): string {
-  return createHash('sha256').update(data).digest('hex');
+  return hash('sha256', data, 'base64');
 }
 
 function failure(error: unknown): string {

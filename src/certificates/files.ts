@@ -1,5 +1,4 @@
-import { constants } from 'node:fs';
-import { type FileHandle, open, readdir, readlink } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
 import { type Certificate, type CertificateSource, readCertificate } from './certificate.ts';
 import { CertificateError } from './certificate-error.ts';
@@ -11,15 +10,14 @@ const maximumPairs = 20_000;
  * Reads a certificate, its key and, when the certificate file lacks the issuer, the files beside it that may hold it.
  * Throws CertificateError.
  */
-export async function loadPair(source: CertificateSource): Promise<Certificate> {
-  // One after the other, so that of two missing files it is always the certificate that is named.
-  const certificatePem = await readText(source.certificate);
-  const keyPem = await readText(source.key);
+export function loadPair(source: CertificateSource): Certificate {
+  const certificatePem = readText(source.certificate);
+  const keyPem = readText(source.key);
   const alone = readCertificate({ certificatePem, keyPem, source });
   if (alone.issuer !== undefined || alone.selfSigned) return alone;
   for (const issuer of issuerFiles(source.certificate)) {
     try {
-      const extraPem = await readText(issuer);
+      const extraPem = readText(issuer);
       const complete = readCertificate({ certificatePem, keyPem, extraPem, source: { ...source, issuer } });
       if (complete.issuer !== undefined) return complete;
     } catch (error) {
@@ -42,19 +40,25 @@ export function issuerFiles(certificate: string): string[] {
  * The pairs of a directory and of the directories directly in it: fullchain.pem with privkey.pem, and NAME.pem with NAME.key.
  * Everything else is ignored, and so is what begins with a dot: Kubernetes keeps its `..data` versions there.
  */
-export async function scanDirectory(directory: string): Promise<{ pairs: CertificateSource[]; problems: CertificateError[] }> {
+export function scanDirectory(directory: string): { pairs: CertificateSource[]; problems: CertificateError[] } {
   const pairs: CertificateSource[] = [];
   const problems: CertificateError[] = [];
-  const entries = await list(directory).catch((error: unknown) => {
+  const search = (path: string): string[] => {
+    const { names, directories } = list(path);
+    for (const pair of pairsAmong(path, names)) pairs.push(pair);
+    return directories;
+  };
+  let below: string[] = [];
+  try {
+    below = search(directory);
+  } catch (error) {
     problems.push(unlistable(directory, error));
-    return { names: [], directories: [] };
-  });
-  pairs.push(...pairsAmong(directory, entries.names));
-  for (const name of entries.directories) {
+  }
+  for (const name of below) {
     if (pairs.length > maximumPairs) break;
     const inner = join(directory, name);
     try {
-      pairs.push(...pairsAmong(inner, (await list(inner)).names));
+      search(inner);
     } catch (error) {
       // ENOTDIR: a link to a file. ENOENT: gone since it was listed, or a link to nowhere.
       if (!['ENOTDIR', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) problems.push(unlistable(inner, error));
@@ -68,8 +72,8 @@ export async function scanDirectory(directory: string): Promise<{ pairs: Certifi
   return { pairs: pairs.slice(0, maximumPairs), problems };
 }
 
-async function list(directory: string): Promise<{ names: string[]; directories: string[] }> {
-  const entries = (await readdir(directory, { withFileTypes: true })).filter(({ name }) => !name.startsWith('.'));
+function list(directory: string): { names: string[]; directories: string[] } {
+  const entries = readdirSync(directory, { withFileTypes: true }).filter(({ name }) => !name.startsWith('.'));
   const names = entries.map(({ name }) => name).sort();
   return {
     names,
@@ -94,46 +98,57 @@ function unlistable(directory: string, error: unknown): CertificateError {
 }
 
 /** Reads a regular file of at most 1 MiB as text. Throws CertificateError `file_*`. */
-export async function readText(file: string): Promise<string> {
-  let handle: FileHandle | undefined;
+export function readText(file: string): string {
+  let descriptor: number | undefined;
   try {
     // Without O_NONBLOCK, opening a named pipe waits for a writer for ever.
-    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
-    const stat = await handle.stat();
+    descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    const stat = fstatSync(descriptor);
     if (stat.isDirectory()) throw new CertificateError('file_is_directory', file, `${file} is a directory; name a file in it`);
     if (!stat.isFile()) throw new CertificateError('file_not_regular', file, `${file} is not a regular file`);
     if (stat.size > maximumFileSize) throw new CertificateError('file_too_large', file, `${file} is larger than 1 MiB; no certificate or key is`);
-    const buffer = Buffer.allocUnsafe(stat.size + 1);
-    const length = await fill(handle, buffer);
+    const buffer = stat.size < content.length ? content.subarray(0, stat.size + 1) : Buffer.allocUnsafe(stat.size + 1);
+    const length = fill(descriptor, buffer);
     if (length > stat.size) throw new CertificateError('pem_truncated', file, `${file} grows while it is read: it is still being written`);
     return buffer.toString('utf8', 0, length);
   } catch (error) {
-    throw error instanceof CertificateError ? error : await unreadable(file, error);
+    throw error instanceof CertificateError ? error : unreadable(file, error);
   } finally {
-    await handle?.close();
+    if (descriptor !== undefined) closeSync(descriptor);
   }
 }
 
+/** Used again for each file, as long as it is of the usual size. */
+const content = Buffer.alloc(16 * 1024);
+
 /** Reads as much as the file had, or one byte more from one that has grown: a read that ends there is the last one needed. */
-async function fill(handle: FileHandle, buffer: Buffer): Promise<number> {
+function fill(descriptor: number, buffer: Buffer): number {
   let length = 0;
   while (length < buffer.length - 1) {
-    const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length);
-    if (bytesRead === 0) break;
-    length += bytesRead;
+    const bytes = readSync(descriptor, buffer, length, buffer.length - length, length);
+    if (bytes === 0) break;
+    length += bytes;
   }
   return length;
 }
 
-async function unreadable(file: string, error: unknown): Promise<CertificateError> {
+function unreadable(file: string, error: unknown): CertificateError {
   const cause = codeOf(error);
   if (cause === 'ENOENT' || cause === 'ENOTDIR') {
-    const target = await readlink(file).catch(() => undefined);
+    const target = linkTarget(file);
     return new CertificateError('file_missing', file, target === undefined ? `${file} does not exist` : `${file} is a link to ${target}, which does not exist`);
   }
   const denied = cause === 'EACCES' || cause === 'EPERM';
   const hint = denied ? `: give that user read access to it and search access to the directories above it` : '';
   return new CertificateError('file_unreadable', file, `${file} cannot be read by user id ${userId()} (${cause})${hint}`);
+}
+
+function linkTarget(file: string): string | undefined {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return undefined; // no link
+  }
 }
 
 function userId(): number | string {

@@ -23,13 +23,21 @@ export function pemBlocks(text: string, file: string): PemBlock[] {
       throw new CertificateError('pem_truncated', file, `${file}: the block "${label}" has no end: the file is incomplete, or still being written`);
     }
     begin.lastIndex = stop + end.length;
-    blocks.push({ label, text: `${text.slice(match.index, begin.lastIndex).replaceAll('\r', '')}\n` });
+    const lines = text.slice(match.index, begin.lastIndex).replaceAll('\r', '').split('\n');
+    // Joined, and no part of the text: that would keep all of it in memory as long as the block.
+    blocks.push({ label, text: [...lines, ''].join('\n') });
   }
   if (blocks.length === 0 && /[\x00-\x08\x0e-\x1f\ufffd]/.test(text)) {
     const commands = `openssl x509 -inform DER -in ${file} (DER) or openssl pkcs12 -nodes -in ${file} (PKCS#12)`;
     throw new CertificateError('file_binary', file, `${file} is binary, not PEM text; convert it with ${commands}`);
   }
   return blocks;
+}
+
+/** One block (RFC 7468, section 2). */
+export function encodePem(label: string, der: Buffer): string {
+  const lines = der.toString('base64').replaceAll(/.{64}(?=.)/g, '$&\n');
+  return `-----BEGIN ${label}-----\n${lines}\n-----END ${label}-----\n`;
 }
 
 /** What a file holds, for an error message: `a CERTIFICATE REQUEST block`, or `no PEM block`. */

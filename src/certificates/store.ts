@@ -1,12 +1,10 @@
 import type { Config } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import { assign, type Assignment, type Pair, type Problem, sourceKey } from './assignment.ts';
-import type { Certificate, CertificateSource } from './certificate.ts';
+import { areServedAlike, type Certificate, type CertificateSource } from './certificate.ts';
 import { CertificateError } from './certificate-error.ts';
 import { issuerFiles, loadPair, scanDirectory } from './files.ts';
-
-/** Reads are short; more at a time only fill the thread pool that DNS and the staple cache share. */
-const concurrentReads = 8;
+import { inSlices } from './in-slices.ts';
 
 export interface CertificateStoreOptions {
   log: Log;
@@ -46,8 +44,8 @@ export class CertificateStore {
       this.#config = config;
       this.#pairs = new Map();
       for (const source of config.virtualHosts.flatMap((host) => host.certificates)) this.#add(source, previous.get(sourceKey(source)));
-      await this.#scan(sameDirectory ? previous : new Map());
-      await this.#read([...this.#pairs.values()], { acceptLostIssuer: true });
+      this.#scan(sameDirectory ? previous : new Map());
+      await inSlices([...this.#pairs.values()], (pair) => this.#read(pair, true));
       this.#assign();
     });
   }
@@ -59,10 +57,10 @@ export class CertificateStore {
   recheck(paths?: readonly string[]): Promise<void> {
     return this.#enqueue(async () => {
       const directory = this.#config?.certificatesDir;
-      if (directory !== undefined && (paths === undefined || paths.includes(directory))) await this.#scan(this.#pairs);
+      if (directory !== undefined && (paths === undefined || paths.includes(directory))) this.#scan(this.#pairs);
       const changed = paths && new Set(paths);
       const affected = [...this.#pairs.values()].filter((pair) => changed === undefined || !pair.read || dependencies(pair).some((file) => changed.has(file)));
-      await this.#read(affected, { acceptLostIssuer: paths === undefined });
+      await inSlices(affected, (pair) => this.#read(pair, paths === undefined));
       const before = this.#assigned.certificates;
       this.#assign();
       for (const [virtualHost, certificates] of this.#assigned.certificates) {
@@ -105,11 +103,11 @@ export class CertificateStore {
     return pair;
   }
 
-  async #scan(previous: ReadonlyMap<string, Pair>): Promise<void> {
+  #scan(previous: ReadonlyMap<string, Pair>): void {
     const directory = this.#config?.certificatesDir;
     this.#directoryProblems = [];
     if (directory === undefined) return;
-    const { pairs, problems } = await scanDirectory(directory);
+    const { pairs, problems } = scanDirectory(directory);
     this.#directoryProblems = problems;
     const present = new Set(pairs.map(sourceKey));
     for (const source of pairs) Object.assign(this.#add(source, previous.get(sourceKey(source))), { inDirectory: true, gone: false });
@@ -121,18 +119,10 @@ export class CertificateStore {
     }
   }
 
-  async #read(pairs: Pair[], options: { acceptLostIssuer: boolean }): Promise<void> {
-    const waiting = pairs.values();
-    const reader = async () => {
-      for (const pair of waiting) await this.#readPair(pair, options);
-    };
-    await Promise.all(Array.from({ length: concurrentReads }, reader));
-  }
-
-  async #readPair(pair: Pair, { acceptLostIssuer }: { acceptLostIssuer: boolean }): Promise<void> {
+  #read(pair: Pair, acceptLostIssuer: boolean): void {
     pair.read = true;
     try {
-      const certificate = await loadPair(pair.source);
+      const certificate = loadPair(pair.source);
       if (!acceptLostIssuer && lostIssuer(pair.certificate, certificate, this.#now())) {
         const file = pair.source.certificate;
         throw new CertificateError('chain_incomplete', file, `${file} has lost the issuer of its certificate; reload to serve it without`);
@@ -178,7 +168,7 @@ function areSame(a: readonly Certificate[], b: readonly Certificate[]): boolean 
 }
 
 function isSame(a: Certificate, b: Certificate): boolean {
-  return a.chainPem === b.chainPem && a.keyPem === b.keyPem && a.issuerFingerprint === b.issuerFingerprint;
+  return areServedAlike(a, b) && a.issuerFingerprint === b.issuerFingerprint;
 }
 
 function dependencies({ source, certificate }: Pair): string[] {

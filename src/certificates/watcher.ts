@@ -2,6 +2,7 @@ import { basename, join } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import type { Log } from '../log.ts';
 import { type Content, directoryContent, fileContent } from './content.ts';
+import { inSlices } from './in-slices.ts';
 import { followDirectory, followFile, type Trail, Trails } from './trail.ts';
 
 export interface FileWatcherOptions {
@@ -22,7 +23,9 @@ interface Target {
   isDirectory: boolean;
   /** Listed by update() and not looked at yet. */
   isNew: boolean;
-  trail: Trail;
+  directories: Trail['directories'];
+  /** Links on the way, and whatever else is not the path itself. */
+  entries: Trail['entries'];
   content: Content | undefined;
 }
 
@@ -31,7 +34,8 @@ const longestBurst = 10;
 const pollWithoutEvents = 10_000;
 /** Milliseconds. Who lists a file later has read it before; a change in between must not be lost. */
 const recent = 600_000;
-const concurrentLooks = 8;
+/** There may be ten thousand files, and few have any. */
+const none: Pick<Target, 'directories' | 'entries'> = { directories: new Map(), entries: [] };
 /** When directories come and go faster than they can be watched, the poll has to do. */
 const attemptsToWatch = 5;
 
@@ -46,7 +50,7 @@ export class FileWatcher {
   readonly #settle: number;
   readonly #poll: number;
   readonly #targets = new Map<string, Target>();
-  /** Paths of targets by trail entry. */
+  /** Paths of targets by trail entry, where that is another path. */
   #byEntry = new Map<string, string[]>();
   #dirty = new Set<string>();
   #watcher: FSWatcher | undefined;
@@ -90,7 +94,7 @@ export class FileWatcher {
   #list(files: readonly string[], directories: readonly string[], isNew: boolean): void {
     const add = (path: string, isDirectory: boolean) => {
       if (this.#targets.has(path)) return;
-      this.#targets.set(path, { isDirectory, isNew, trail: { entries: [], directories: new Map(), end: undefined }, content: undefined });
+      this.#targets.set(path, { ...none, isDirectory, isNew, content: undefined });
       this.#dirty.add(path);
     };
     for (const path of files) add(path, false);
@@ -110,13 +114,18 @@ export class FileWatcher {
   /** `name` is an entry of a watched directory; null or the directory's own name say that it was itself moved or deleted. */
   #event(directory: string, name: string | null): void {
     if (name === null || name === basename(directory)) this.#markAll();
-    else for (const key of [join(directory, name), directory]) for (const path of this.#byEntry.get(key) ?? []) this.#dirty.add(path);
+    else for (const entry of [join(directory, name), directory]) this.#mark(entry);
     if (this.#dirty.size === 0 || this.#closed) return;
     const now = performance.now();
     this.#burstSince ??= now;
     const left = this.#burstSince + longestBurst * this.#settle - now;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#look(), Math.max(0, Math.min(this.#settle, left)));
+  }
+
+  #mark(entry: string): void {
+    if (this.#targets.has(entry)) this.#dirty.add(entry);
+    for (const path of this.#byEntry.get(entry) ?? []) this.#dirty.add(path);
   }
 
   #markAll(): void {
@@ -149,13 +158,16 @@ export class FileWatcher {
   /** Finds out which directory entries lead to the targets. */
   async #follow(paths: string[]): Promise<void> {
     const trails = new Trails();
-    for (const path of paths) {
+    await inSlices(paths, (path) => {
       const target = this.#targets.get(path);
-      if (target !== undefined) target.trail = await (target.isDirectory ? followDirectory : followFile)(path, trails);
-    }
+      if (target === undefined) return;
+      const { entries, directories } = (target.isDirectory ? followDirectory : followFile)(path, trails);
+      const others = entries.filter((entry) => entry !== path);
+      Object.assign(target, { directories, entries: others.length === 0 ? none.entries : others });
+    });
     this.#byEntry = new Map();
-    for (const [path, { trail }] of this.#targets) {
-      for (const entry of trail.entries) {
+    for (const [path, { entries }] of this.#targets) {
+      for (const entry of entries) {
         const paths = this.#byEntry.get(entry);
         if (paths) paths.push(path);
         else this.#byEntry.set(entry, [path]);
@@ -165,7 +177,9 @@ export class FileWatcher {
 
   /** Watches the directories of all trails; says whether they are others than before. */
   async #watchDirectories(): Promise<boolean> {
-    const directories = new Map([...this.#targets.values()].flatMap(({ trail }) => [...trail.directories]));
+    // The files of a directory share one map.
+    const maps = new Set(Array.from(this.#targets.values(), ({ directories }) => directories));
+    const directories = new Map([...maps].flatMap((own) => [...own]));
     const watched = JSON.stringify([...directories].sort());
     if (watched === this.#watched || !this.#hasEvents) return false;
     this.#watched = watched;
@@ -196,20 +210,16 @@ export class FileWatcher {
   /** Compares contents with those of the last look. */
   async #compare(paths: string[]): Promise<string[]> {
     const changed: string[] = [];
-    const waiting = paths.values();
-    const compare = async () => {
-      for (const path of waiting) {
-        const target = this.#targets.get(path);
-        if (target === undefined) continue;
-        const now = Date.now();
-        const content = await (target.isDirectory ? directoryContent(path) : fileContent(path, target.content, now));
-        const isOther = target.content === undefined ? target.isNew && now - content.changedAt < recent : target.content.state !== content.state;
-        if (isOther) changed.push(path);
-        target.content = content;
-        target.isNew = false;
-      }
-    };
-    await Promise.all(Array.from({ length: concurrentLooks }, compare));
+    await inSlices(paths, (path) => {
+      const target = this.#targets.get(path);
+      if (target === undefined) return;
+      const now = Date.now();
+      const content = target.isDirectory ? directoryContent(path) : fileContent(path, target.content, now);
+      const isOther = target.content === undefined ? target.isNew && now - content.changedAt < recent : target.content.state !== content.state;
+      if (isOther) changed.push(path);
+      target.content = content;
+      target.isNew = false;
+    });
     return changed;
   }
 

@@ -19,8 +19,8 @@ const silent: Log = { error() {}, warn() {}, info() {}, debug() {} };
  */
 export async function check(file: string): Promise<{ lines: string[]; ok: boolean }> {
   const config = await loadConfig(file);
-  const policies = await readClientAuthorities(config, new Map());
-  const backends = await readBackendFiles(config, new Map());
+  const policies = readClientAuthorities(config, new Map());
+  const backends = readBackendFiles(config, new Map());
   const store = new CertificateStore({ log: silent });
   await store.load(config);
 

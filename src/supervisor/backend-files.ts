@@ -7,7 +7,7 @@ import { type PolicyProblem, readAuthorities } from './tls-policies.ts';
 interface Part {
   setting: string;
   files: string[];
-  read: () => Promise<string[]>;
+  read: () => string[];
 }
 
 /** The files that routes with `https://` backends name. */
@@ -20,13 +20,13 @@ export function backendFileNames(config: Config): string[] {
  * @param known what was read before: it stays in use where a file cannot be used now
  * @returns PEM by path, and what is wrong
  */
-export async function readBackendFiles(config: Config, known: ReadonlyMap<string, string>): Promise<{ files: Map<string, string>; problems: PolicyProblem[] }> {
+export function readBackendFiles(config: Config, known: ReadonlyMap<string, string>): { files: Map<string, string>; problems: PolicyProblem[] } {
   const files = new Map<string, string>();
   const problems: PolicyProblem[] = [];
   const tried = new Map<string, string | undefined>();
   for (const { virtualHost, setting, files: names, read } of parts(config)) {
     const name = names.join(' with ');
-    if (!tried.has(name)) tried.set(name, await fault(names, read, files));
+    if (!tried.has(name)) tried.set(name, fault(names, read, files));
     const cause = tried.get(name);
     if (cause === undefined) continue;
     for (const file of names) {
@@ -45,7 +45,7 @@ function parts(config: Config): (Part & { virtualHost: string })[] {
     routes.flatMap(({ backends, backendTls: { ca, certificate, key } }) => {
       if (!backends.some((backend) => 'tls' in backend)) return [];
       return [
-        ...(ca === undefined ? [] : [{ virtualHost, setting: 'ca', files: [ca], read: async () => [await readAuthorities(ca)] }]),
+        ...(ca === undefined ? [] : [{ virtualHost, setting: 'ca', files: [ca], read: () => [readAuthorities(ca)] }]),
         ...(certificate === undefined || key === undefined
           ? []
           : [{ virtualHost, setting: 'certificate', files: [certificate, key], read: () => readPair(certificate, key) }]),
@@ -54,16 +54,16 @@ function parts(config: Config): (Part & { virtualHost: string })[] {
   );
 }
 
-async function readPair(certificate: string, key: string): Promise<string[]> {
-  const [cert, privateKey] = [await readText(certificate), await readText(key)];
+function readPair(certificate: string, key: string): string[] {
+  const [cert, privateKey] = [readText(certificate), readText(key)];
   createSecureContext({ cert, key: privateKey });
   return [cert, privateKey];
 }
 
 /** What keeps files from being used; where nothing does, they are in `files` then. */
-async function fault(names: string[], read: () => Promise<string[]>, files: Map<string, string>): Promise<string | undefined> {
+function fault(names: string[], read: () => string[], files: Map<string, string>): string | undefined {
   try {
-    for (const [n, text] of (await read()).entries()) files.set(names[n]!, text);
+    for (const [n, text] of read().entries()) files.set(names[n]!, text);
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);

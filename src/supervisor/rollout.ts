@@ -1,4 +1,5 @@
-import type { Certificate } from '../certificates/certificate.ts';
+import { areServedAlike, type Certificate } from '../certificates/certificate.ts';
+import { encodePem } from '../certificates/pem.ts';
 import type { OcspPolicy, VirtualHost } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { ResponseFile } from '../ocsp/given-response.ts';
@@ -9,6 +10,8 @@ import type { Identity, Snapshot } from '../snapshot.ts';
 const courtesyWaitMs = 2_000;
 /** At the start, virtual hosts that are ready within this time are sent to the workers together. */
 const batchMs = 50;
+/** And no more than this at once: what a worker makes of a message is garbage afterwards. */
+const largestBatch = 250;
 
 export interface RolloutOptions {
   stapler: Pick<Stapler, 'setCertificates' | 'current' | 'settled' | 'firstStaple' | 'isSettled'>;
@@ -69,16 +72,15 @@ export class Rollout {
   async begin(certificates: ReadonlyMap<string, readonly Certificate[]>, startupWaitMs: number): Promise<void> {
     this.#starting = certificates;
     this.#tellStapler();
-    let ready: string[] = [];
+    const ready: string[] = [];
     const send = (): void => {
-      if (ready.length > 0) this.#options.onSwitch(ready);
-      ready = [];
+      if (ready.length > 0) this.#options.onSwitch(ready.splice(0));
     };
     const timer = setInterval(send, batchMs);
     const starts = Array.from(certificates, async ([virtualHost, own]) => {
       await Promise.all(own.map((certificate) => this.#firstChance(certificate, startupWaitMs)));
       this.#serving.set(virtualHost, own);
-      ready.push(virtualHost);
+      if (ready.push(virtualHost) === largestBatch) send();
     });
     await Promise.all(starts);
     clearInterval(timer);
@@ -151,11 +153,11 @@ export function responseFile({ source: { certificate, ocspResponse } }: Certific
   return { path: ocspResponse ?? `${certificate}.ocsp`, configured: ocspResponse !== undefined };
 }
 
-function identity(virtualHost: string, { fingerprint, keyType, chainPem, keyPem }: Certificate): Identity {
-  return { virtualHost, fingerprint, keyType, certificate: chainPem, key: keyPem };
+function identity(virtualHost: string, { fingerprint, keyType, leaf, intermediates, keyPem }: Certificate): Identity {
+  return { virtualHost, fingerprint, keyType, certificate: encodePem('CERTIFICATE', leaf.raw), intermediates, key: keyPem };
 }
 
 /** Whether workers would notice no difference: every reload reads the same certificates anew. */
 function areSame(a: readonly Certificate[], b: readonly Certificate[]): boolean {
-  return a.length === b.length && a.every(({ chainPem, keyPem }, i) => chainPem === b[i]?.chainPem && keyPem === b[i].keyPem);
+  return a.length === b.length && a.every((certificate, i) => areServedAlike(certificate, b[i]!));
 }

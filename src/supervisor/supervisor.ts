@@ -119,7 +119,7 @@ export class Supervisor {
     const sockets = await this.#sockets.open(config.listen);
     this.#inherited = sockets;
     this.#workers.prepare(workerCount(config), sockets);
-    await this.#readPolicies(config);
+    this.#readPolicies(config);
     await this.#stapler.open();
     this.#stapler.keep = config.ocsp.keep;
     await this.#tickets.open(config.stateDir, config.tls.ticketRotation);
@@ -172,7 +172,7 @@ export class Supervisor {
   async #isInForce(): Promise<boolean> {
     try {
       const config = await loadConfig(this.#config.file);
-      const read = await this.#readFiles(config);
+      const read = this.#readFiles(config);
       return isDeepStrictEqual(
         [config, read],
         [this.#config, { authorities: this.#clientAuthorities, files: this.#backendFiles, problems: this.#policyProblems }],
@@ -246,23 +246,23 @@ export class Supervisor {
     this.#watchFiles();
   }
 
-  async #readPolicies(config: Config): Promise<void> {
-    const { authorities, files, problems } = await this.#readFiles(config);
+  #readPolicies(config: Config): void {
+    const { authorities, files, problems } = this.#readFiles(config);
     this.#clientAuthorities = authorities;
     this.#backendFiles = files;
     this.#policyProblems = problems;
     for (const { severity, virtualHost, code, message } of problems) this.#log[severity](message, { code, virtual_host: virtualHost });
   }
 
-  async #readFiles(config: Config) {
-    const { authorities, problems } = await readClientAuthorities(config, this.#clientAuthorities);
-    const backends = await readBackendFiles(config, this.#backendFiles);
+  #readFiles(config: Config) {
+    const { authorities, problems } = readClientAuthorities(config, this.#clientAuthorities);
+    const backends = readBackendFiles(config, this.#backendFiles);
     return { authorities, files: backends.files, problems: [...problems, ...backends.problems] };
   }
 
   /** Reads what a configuration names and brings its certificates into service. */
   async #load(config: Config): Promise<void> {
-    await this.#readPolicies(config);
+    this.#readPolicies(config);
     await this.#store.load(config);
     this.#config = config;
     const opened = openedHosts(config);

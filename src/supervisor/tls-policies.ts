@@ -17,10 +17,7 @@ export interface PolicyProblem {
  * @param known what was read before: it stays in use where a file cannot be read now
  * @returns PEM by path, and what is wrong
  */
-export async function readClientAuthorities(
-  config: Config,
-  known: ReadonlyMap<string, string>,
-): Promise<{ authorities: Map<string, string>; problems: PolicyProblem[] }> {
+export function readClientAuthorities(config: Config, known: ReadonlyMap<string, string>): { authorities: Map<string, string>; problems: PolicyProblem[] } {
   const authorities = new Map<string, string>();
   const problems: PolicyProblem[] = [];
   const tried = new Map<string, Fault[]>();
@@ -29,7 +26,7 @@ export async function readClientAuthorities(
     const { ca: file, mode } = tls.clientAuth;
     if (file !== undefined && mode !== 'none' && !authorities.has(file)) {
       try {
-        authorities.set(file, await readAuthorities(file));
+        authorities.set(file, readAuthorities(file));
       } catch (error) {
         const before = known.get(file);
         if (before !== undefined) authorities.set(file, before);
@@ -46,8 +43,8 @@ export async function readClientAuthorities(
 }
 
 /** PEM of authorities. Every certificate is parsed: the TLS library takes those before the first damaged one, and says nothing of the rest. */
-export async function readAuthorities(file: string): Promise<string> {
-  const pem = await readText(file);
+export function readAuthorities(file: string): string {
+  const pem = readText(file);
   readCertificates(pem, file);
   return pem;
 }

@@ -40,7 +40,7 @@ export function createSecureServer(options: SecureServerOptions): tls.Server {
   if (mode !== 'none' && clientAuthority === undefined) throw new Error('the authorities for client certificates are missing (tls.client_auth.ca)');
   const server = tls.createServer({
     ...protocolOptions(virtualHost.tls),
-    cert: identity.certificate,
+    cert: [identity.certificate, ...identity.intermediates].join(''),
     key: identity.key,
     // No common protocol is a fatal alert (RFC 7301, 3.2).
     ALPNProtocols: alpn,

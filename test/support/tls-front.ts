@@ -16,9 +16,9 @@ import { recordedLog } from './stapling.ts';
 /** The TLS side of a worker, in this process. */
 
 export async function issueIdentity(authority: Authority, virtualHost: string, options: IssueOptions): Promise<Identity> {
-  const { chainPem, keyPem } = await authority.issue(options);
-  const { fingerprint, keyType } = readCertificate({ certificatePem: chainPem, keyPem, source: { certificate: 'c', key: 'k' } });
-  return { virtualHost, fingerprint, keyType, certificate: chainPem, key: keyPem };
+  const { pem, chainPem, keyPem } = await authority.issue(options);
+  const { fingerprint, keyType, intermediates } = readCertificate({ certificatePem: chainPem, keyPem, source: { certificate: 'c', key: 'k' } });
+  return { virtualHost, fingerprint, keyType, certificate: pem, intermediates, key: keyPem };
 }
 
 /** A snapshot of these virtual hosts; `authority` is the one for all client certificates. */
