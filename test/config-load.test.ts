@@ -94,6 +94,17 @@ test('a configuration is plain data that can be sent to a worker', () => {
   assert.deepEqual(JSON.parse(JSON.stringify(config)), config);
 });
 
+test('virtual hosts that say nothing of their own share what they inherit, and only they', () => {
+  const hosts = ['a', 'b', 'c'].map((name) => ({ server_name: `${name}.example`, backends: ['http://127.0.0.1:1'] }));
+  Object.assign(hosts[2]!, { tls: { client_auth: { forward: { 'x-client': 'subject' } } }, ocsp: { nonce: true } });
+  const { virtualHosts } = parseConfig(JSON.stringify({ listen: [{ address: '127.0.0.1:0' }], certificates_dir: 'certs', virtual_hosts: hosts }), '/c.yaml');
+  const [a, b, c] = virtualHosts;
+  assert.equal(a!.tls, b!.tls);
+  assert.equal(a!.ocsp, b!.ocsp);
+  assert.deepEqual(c!.tls, { ...a!.tls, clientAuth: { ...a!.tls.clientAuth, forward: { 'x-client': 'subject' } } });
+  assert.deepEqual(c!.ocsp, { ...a!.ocsp, nonce: true });
+});
+
 test('a virtual host overrides tls and ocsp key by key; what it leaves out is inherited, not reset to the default', () => {
   const config = parseConfig(
     `

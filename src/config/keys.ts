@@ -2,7 +2,16 @@ import { z } from 'zod';
 
 /** The type of a key that is present: without its default, without being optional, and without the word that may stand in a section's place. */
 export function unwrap(type: z.core.$ZodType): z.core.$ZodType {
-  if (type instanceof z.ZodOptional || type instanceof z.ZodDefault || type instanceof z.ZodPrefault) return unwrap(type.unwrap());
+  const known = unwrapped.get(type) ?? inner(type);
+  unwrapped.set(type, known);
+  return known;
+}
+
+/** It is asked for every value of a file. */
+const unwrapped = new WeakMap<z.core.$ZodType, z.core.$ZodType>();
+
+function inner(type: z.core.$ZodType): z.core.$ZodType {
+  if (type instanceof z.ZodOptional || type instanceof z.ZodDefault || type instanceof z.ZodPrefault) return inner(type.unwrap());
   if (type instanceof z.ZodUnion) return type.options.find((option) => option instanceof z.ZodObject) ?? type;
   return type;
 }

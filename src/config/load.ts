@@ -131,14 +131,23 @@ function inForce({ virtualHosts, ...top }: Parsed, file: string): Config {
     file,
     virtualHosts: virtualHosts.map(({ backends, tls: said, ...host }) => {
       const passthrough = said === 'passthrough';
-      const own = passthrough ? {} : said;
+      const { clientAuth, ...own } = passthrough ? {} : said;
       return {
         ...host,
         passthrough,
-        tls: { ...tls, ...own, clientAuth: { ...tls.clientAuth, ...own.clientAuth } },
-        ocsp: { ...ocsp, ...host.ocsp },
+        tls: overridden(tls, { ...own, ...(isEmpty(clientAuth) ? {} : { clientAuth: { ...tls.clientAuth, ...clientAuth } }) }),
+        ocsp: overridden(ocsp, host.ocsp),
         routes: backends === undefined ? host.routes : [{ ...routeDefaults, backends }, ...host.routes],
       };
     }),
   };
+}
+
+/** A virtual host that says nothing of its own has the very object that it inherits: there may be ten thousand. */
+function overridden<T extends object>(inherited: T, own: object): T {
+  return isEmpty(own) ? inherited : { ...inherited, ...own };
+}
+
+function isEmpty(section: object = {}): boolean {
+  return Object.keys(section).length === 0;
 }

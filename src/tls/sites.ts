@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import type { VirtualHost } from '../config/schema.ts';
+import type { TlsPolicy, VirtualHost } from '../config/schema.ts';
 import { ServerNames } from '../config/server-names.ts';
 import type { Identity } from '../snapshot.ts';
 import { Alert, TlsAlert } from './alert.ts';
@@ -43,26 +43,13 @@ export class Sites {
   constructor(virtualHosts: readonly VirtualHost[], identities: readonly Identity[], awaited: Iterable<string>) {
     const isAwaited = new Set(awaited);
     const byVirtualHost = Map.groupBy(identities, ({ virtualHost }) => virtualHost);
-    const known = new Map<string, ReadonlySet<number>>();
-    const suitesIn = (ciphers: string) => {
-      const suites = known.get(ciphers) ?? ecdsaSuitesIn(ciphers);
-      known.set(ciphers, suites);
-      return suites;
-    };
-    const sites = virtualHosts.map((virtualHost): Site => {
-      const { minVersion, maxVersion, ciphers } = protocolOptions(virtualHost.tls);
-      return {
-        virtualHost,
-        terms: {
-          lowestVersion: versionNumbers[minVersion],
-          highestVersion: versionNumbers[maxVersion],
-          ecdsaSuites: () => suitesIn(ciphers),
-          signsWithSha1: signsWithSha1(ciphers),
-        },
-        identities: choosable(byVirtualHost.get(virtualHost.serverName)),
-        isAwaited: isAwaited.has(virtualHost.serverName),
-      };
-    });
+    const termsOf = termsByPolicy();
+    const sites = virtualHosts.map((virtualHost): Site => ({
+      virtualHost,
+      terms: termsOf(virtualHost.tls),
+      identities: choosable(byVirtualHost.get(virtualHost.serverName)),
+      isAwaited: isAwaited.has(virtualHost.serverName),
+    }));
     this.#byName = new ServerNames(
       sites.map((site) => ({ names: [site.virtualHost.serverName, ...site.virtualHost.aliases], isDefault: site.virtualHost.default, value: site })),
     );
@@ -91,6 +78,28 @@ export class Sites {
     const asked = serverName === undefined ? 'no server name' : `the unknown name ${serverName}`;
     throw new TlsAlert(Alert.unrecognizedName, 'unrecognized_name', `${asked} was asked for, and no virtual host is the default`);
   }
+}
+
+/** What virtual hosts take part in: once for each policy, which ten thousand of them may share. */
+function termsByPolicy(): (policy: TlsPolicy) => Terms {
+  const known = new Map<TlsPolicy, Terms>();
+  const suites = new Map<string, ReadonlySet<number>>();
+  const suitesIn = (ciphers: string) => {
+    const held = suites.get(ciphers) ?? ecdsaSuitesIn(ciphers);
+    suites.set(ciphers, held);
+    return held;
+  };
+  return (policy) => {
+    const { minVersion, maxVersion, ciphers } = protocolOptions(policy);
+    const terms = known.get(policy) ?? {
+      lowestVersion: versionNumbers[minVersion],
+      highestVersion: versionNumbers[maxVersion],
+      ecdsaSuites: () => suitesIn(ciphers),
+      signsWithSha1: signsWithSha1(ciphers),
+    };
+    known.set(policy, terms);
+    return terms;
+  };
 }
 
 function choosable(identities: readonly Identity[] = []): ChoosableIdentity[] {
