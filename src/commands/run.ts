@@ -32,6 +32,8 @@ export async function run(file: string, onServing = () => {}): Promise<void> {
     process.once('SIGINT', resolve);
   });
   await supervisor.start();
+  // What the start has left behind, and every reload will, goes back to the system within seconds, instead of never.
+  if (config.workers !== 0) setFlagsFromString('--memory-saver-mode');
   onServing();
 
   const signal = await stop;
