@@ -105,7 +105,7 @@ export class StapledCertificate implements StaplingEntry {
     const record = await this.#kept.restore(this.policy.maxResponseSize, take, log);
     this.#refreshing.record.certIdHash = record?.certIdHash;
     if (this.staple !== undefined) this.#settle();
-    await this.reread();
+    await this.#readFile();
     if (this.#stopped) return;
     // A newer response from the file has planned what comes next.
     if (this.#refreshing.record.fetchedAt === undefined) this.#refreshing.resume(record);
@@ -124,7 +124,13 @@ export class StapledCertificate implements StaplingEntry {
     return staple;
   }
 
+  /** After what is kept on disk: of two responses of the same second the one from the file would lose. */
   async reread(): Promise<void> {
+    await this.loaded;
+    await this.#readFile();
+  }
+
+  async #readFile(): Promise<void> {
     try {
       const der = this.#stopped ? undefined : await this.#given?.read(this.policy.maxResponseSize);
       if (der !== undefined) this.offer(der, this.file?.path ?? '');
