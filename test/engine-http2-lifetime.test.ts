@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import * as net from 'node:net';
 import test from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
-import { RawBackend, answering, messages } from './support/backend.ts';
+import { HttpFront } from '../src/engine/http-front.ts';
+import { RawBackend, answering, httpBackend, messages } from './support/backend.ts';
+import { LeapingClock } from './support/clock.ts';
 import { configOf } from './support/config.ts';
 import { errorCodes, frame, FrameClient, type Frame, frameTypes, getHead, startHttp2Front } from './support/http2.ts';
 
@@ -169,5 +172,64 @@ test('TLS before 1.2 is no ground for HTTP/2 (RFC 9113, 9.2)', limit, async (t) 
     const { payload } = await client.frame(({ type }) => type === frameTypes.goaway);
     assert.equal(payload.readUInt32BE(4), errorCodes.inadequateSecurity);
     await client.toEnd();
+  }
+});
+
+test('a slow client gets the end of its answers after GOAWAY, as long as it takes something', limit, async (t) => {
+  const clock = new LeapingClock(t);
+  const accept = t.mock.method(HttpFront.prototype, 'accept');
+  const asked = Promise.withResolvers<ServerResponse>();
+  const { url } = await httpBackend(t, (_req, res) => asked.resolve(res));
+  const front = await startHttp2Front(t, configOf({ backends: [url] }, { log: { access: true } }));
+  const client = await FrameClient.connect(t, front.port, anyStream);
+  client.send(frame(frameTypes.windowUpdate, 0, 0, Buffer.from([0x70, 0, 0, 0])));
+  client.headers(1, getHead);
+  const answer = await asked.promise;
+  const socket = accept.mock.calls[0]?.arguments[0];
+  assert.ok(socket);
+  client.socket.pause();
+  // Until the kernel takes no more; then the rest of the answer waits in the process.
+  let sent = 0;
+  while (socket.writableLength === 0) {
+    answer.write(Buffer.alloc(16_384, 'x'));
+    sent += 16_384;
+    while (socket.bytesWritten < sent) await immediate();
+  }
+  answer.end();
+  while (!front.log.some(({ facts }) => facts['status'] === 200)) await immediate();
+  front.front.endOutdated(new Set(['a.test']));
+  await clock.leap(front, 10_000);
+  assert.ok(socket.writableLength > 0 && !socket.destroyed);
+  client.socket.resume();
+  await client.toEnd();
+  const bytes = client.frames.filter(({ type }) => type === frameTypes.data).map(({ payload }) => payload.length);
+  assert.equal(
+    bytes.reduce((all, one) => all + one, 0),
+    sent,
+  );
+});
+
+test('who breaks the rules learns which, although more of it is on its way', limit, async (t) => {
+  const front = await startHttp2Front(t, configOf({ backends: ['http://127.0.0.1:9'] }));
+  const client = await FrameClient.connect(t, front.port);
+  const wrong = frame(frameTypes.data, 0, 0, Buffer.alloc(1_000));
+  client.send(wrong);
+  const { payload } = await client.frame(({ type }) => type === frameTypes.goaway);
+  for (let n = 0; n < 20; n += 1) client.send(wrong);
+  assert.equal(payload.readUInt32BE(4), errorCodes.protocolError);
+  await client.toEnd();
+  const line = await front.logged('http2_error');
+  assert.match(line.message, /DATA of a stream that is idle/);
+});
+
+test('who breaks the rules and does not stop is cut at once', limit, async (t) => {
+  const now = performance.now();
+  // So that no deadline ends it.
+  t.mock.method(performance, 'now', () => now);
+  const front = await startHttp2Front(t, configOf({ backends: ['http://127.0.0.1:9'] }));
+  const client = await front.connect();
+  while (!client.closed) {
+    client.send('\0'.repeat(16_384));
+    await immediate();
   }
 });

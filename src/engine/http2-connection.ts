@@ -15,6 +15,8 @@ import { atTurnEnd, type Collecting } from './turn-end.ts';
 
 /** ms for a client to answer a PING, and to close after us. */
 const MAX_WAIT = 5_000;
+/** What is read, and dropped, after we have closed: closing on unread input would reset the connection, and GOAWAY be lost with it. */
+const MAX_DROPPED = 65_536;
 /** RFC 9113, 9.2. */
 const TOO_OLD = new Set(['TLSv1', 'TLSv1.1']);
 
@@ -33,7 +35,11 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
   #isEnding = false;
   /** Our side is closed, and what comes is dropped. */
   #isDone = false;
+  /** Bytes of it. */
+  #dropped = 0;
   #isClosed = false;
+  /** Bytes that the kernel had taken when the connection last expired. */
+  #taken = 0;
 
   constructor(socket: Socket, connection: Connection, host: ConnectionHost) {
     this.connection = connection;
@@ -48,7 +54,7 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
       { webSocket: this.offersWebSocket, maxHeaderList: 2 * MAX_HEAD },
       (bytes, taken) => socket.write(bytes, taken),
       () => atTurnEnd(this),
-      () => this.#taken(),
+      () => this.#resume(),
     );
     const on = contained(socket, (error) => this.fault(error));
     takeReads(socket, (bytes) => this.#read(bytes));
@@ -106,10 +112,17 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
   }
 
   expire(): void {
+    const waiting = this.#socket.writableLength;
+    const taken = this.#socket.bytesWritten - waiting;
+    const isTaking = waiting > 0 && taken > this.#taken;
+    this.#taken = taken;
     if (!this.isIdle) {
       for (const stream of this.#streams) stream.cutStalled();
       this.#limit(this.host.timeouts.responseBody);
-    } else if (this.#isEnding) {
+    } else if (isTaking) {
+      // A slow client is still taking the end of its answers.
+      this.#limit(this.host.timeouts.responseBody);
+    } else if (this.#isEnding || waiting > 0) {
       this.destroy();
     } else {
       this.#close();
@@ -144,10 +157,9 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
   failed(error: ConnectionError): void {
     this.host.log.debug(`HTTP/2 connection ended: ${error.message}`, { code: 'http2_error', client: this.connection.clientAddress });
     this.#isEnding = true;
-    this.#isDone = true;
     this.#limit(MAX_WAIT);
     this.flush();
-    this.#socket.destroySoon();
+    this.#end();
   }
 
   // From streams.
@@ -169,7 +181,11 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
 
   /** @param bytes valid until this returns */
   #read(bytes: Buffer): void {
-    if (this.#isDone) return;
+    if (this.#isDone) {
+      this.#dropped += bytes.length;
+      if (this.#dropped > MAX_DROPPED) this.destroy();
+      return;
+    }
     try {
       this.#session.read(bytes, performance.now());
     } catch (error) {
@@ -185,7 +201,8 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
     if (this.#isEnding && this.isIdle) this.#end();
   }
 
-  #taken(): void {
+  /** The client has taken something. */
+  #resume(): void {
     const { sender } = this.#session;
     if (this.#socket.isPaused() && !sender.isClogged) this.#socket.resume();
     sender.pump();
@@ -203,6 +220,7 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
   #end(): void {
     if (this.#isDone) return;
     this.#isDone = true;
+    this.#socket.resume();
     this.#socket.end();
   }
 
