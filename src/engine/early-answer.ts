@@ -1,5 +1,7 @@
 import type { Socket } from 'node:net';
 
+type Done = (error?: Error | null) => void;
+
 const failures = new WeakMap<Socket, NodeJS.ErrnoException>();
 
 /**
@@ -8,14 +10,23 @@ const failures = new WeakMap<Socket, NodeJS.ErrnoException>();
  * socket; here writing only seems to succeed, and reading finds the answer, and behind it the end or the error.
  */
 export function readsOnAfterFailedWrite(socket: Socket): void {
-  const forgive = (done: (error?: Error | null) => void, error?: Error | null): void => {
-    if (error && !failures.has(socket)) failures.set(socket, error);
-    done();
+  let forgiven: { done: Done; forgiving: Done } | undefined;
+  // A stream says `done` with the same function each time.
+  const forgiving = (done: Done): Done => {
+    if (forgiven?.done === done) return forgiven.forgiving;
+    forgiven = {
+      done,
+      forgiving: (error) => {
+        if (error && !failures.has(socket)) failures.set(socket, error);
+        done();
+      },
+    };
+    return forgiven.forgiving;
   };
   const write = socket._write.bind(socket);
   const writev = socket._writev?.bind(socket);
-  socket._write = (chunk, encoding, done) => write(chunk, encoding, (error) => forgive(done, error));
-  if (writev) socket._writev = (chunks, done) => writev(chunks, (error) => forgive(done, error));
+  socket._write = (chunk, encoding, done) => write(chunk, encoding, forgiving(done));
+  if (writev) socket._writev = (chunks, done) => writev(chunks, forgiving(done));
 }
 
 /** Why nothing more can be written. */

@@ -17,7 +17,6 @@ export const MAX_REQUEST_LINE = MAX_TARGET + 64;
 const TAB = 0x09;
 const CR = 0x0d;
 const LF = 0x0a;
-const LINE_END = Buffer.from('\r\n');
 const EMPTY_LINE = Buffer.from('\r\n\r\n');
 
 // In these, and in those of field-lines, no two neighbouring repetitions match the same byte: failing takes linear time, too.
@@ -117,27 +116,28 @@ export function refuseHopeless(bytes: Buffer, begin: number, from: number, refus
 }
 
 /**
- * Reads the request line of a head that `findHeadEnd` has found from `start` on.
+ * Reads the request line of a head that `findHeadEnd` has found.
+ * @param head latin1, each character a byte
  * @throws ProxyError bad_request, bad_version
  */
-export function scanRequestLine(bytes: Buffer, start: number): RequestLine {
-  const begin = skipEmptyLines(bytes, start);
-  const next = bytes.indexOf(LINE_END, begin) + LINE_END.length;
-  const line = bytes.toString('latin1', begin, next);
-  REQUEST_LINE.lastIndex = 0;
-  if (!REQUEST_LINE.test(line)) throw refuseRequest('bad_request', 'the request line is not METHOD TARGET VERSION');
-  const version = line.slice(-5, -2);
-  if (version !== '1.0' && version !== '1.1') throw new ProxyError('bad_version', `version HTTP/${version} is not served`);
-  const space = line.indexOf(' ');
-  return { method: line.slice(0, space), target: line.slice(space + 1, -' HTTP/1.1\r\n'.length), version, next };
+export function scanRequestLine(head: string): RequestLine {
+  let begin = 0;
+  while (head.startsWith('\r\n', begin)) begin += 2;
+  REQUEST_LINE.lastIndex = begin;
+  if (!REQUEST_LINE.test(head)) throw refuseRequest('bad_request', 'the request line is not METHOD TARGET VERSION');
+  const next = REQUEST_LINE.lastIndex;
+  const version = head.startsWith('1.1', next - 5) ? '1.1' : head.startsWith('1.0', next - 5) ? '1.0' : undefined;
+  if (!version) throw new ProxyError('bad_version', `version HTTP/${head.slice(next - 5, next - 2)} is not served`);
+  const space = head.indexOf(' ', begin);
+  return { method: head.slice(begin, space), target: head.slice(space + 1, next - ' HTTP/1.1\r\n'.length), version, next };
 }
 
 /**
- * Reads the fields between `start`, where a request line says that they begin, and the end of the head.
+ * Reads the fields from `start` on, where a request line says that they begin.
  * @throws ProxyError bad_field; head_too_large beyond 100 fields
  */
-export function scanFieldLines(bytes: Buffer, start: number, end: number): readonly Field[] {
-  return scanFields(bytes.toString('latin1', start, end), 0, refuseRequest);
+export function scanFieldLines(head: string, start: number): readonly Field[] {
+  return scanFields(head, start, refuseRequest);
 }
 
 /**

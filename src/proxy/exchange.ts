@@ -56,6 +56,8 @@ export class Exchange implements Recipient, Timed, Waiter {
   /** Undefined where the request has none. */
   #body: RequestBody | undefined;
   #repeatable = false;
+  /** Something of the answer has come since the limit was set. */
+  #hasMoved = false;
   #interim = 0;
   #status = 0;
   #bytes = 0;
@@ -218,18 +220,20 @@ export class Exchange implements Recipient, Timed, Waiter {
     }
     this.#status = answer.status;
     this.#client.respond(answer, false);
-    this.#arm();
+    this.#hasMoved = true;
   }
 
   received(piece: Buffer, release?: () => void): void {
     if (this.#over) return;
     this.#bytes += piece.length;
     if (!this.#client.write(piece, release)) this.#backend?.pause();
-    this.#arm();
+    this.#hasMoved = true;
   }
 
   flush(): void {
-    if (!this.#over) this.#client.flush();
+    if (this.#over) return;
+    this.#client.flush();
+    if (this.#hasMoved) this.#arm();
   }
 
   ended(trailers: readonly Field[]): void {
@@ -305,6 +309,7 @@ export class Exchange implements Recipient, Timed, Waiter {
     if (this.#status > 0) this.deadline = now + timeouts.responseBody;
     else if (this.#body?.awaitsClient) this.deadline = this.#body.deadline(now);
     else this.deadline = now + timeouts.responseHeader;
+    this.#hasMoved = false;
   }
 
   #sendBuffered(length: number): void {

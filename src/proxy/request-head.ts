@@ -12,6 +12,8 @@ export interface FieldFacts {
   fields: readonly Field[];
   /** Host as the client wrote it. */
   hostField: string | undefined;
+  /** The same for routing. */
+  host: string | undefined;
   framing: Framing;
   /** The client waits for a 100 (Continue) before it sends the body. */
   expectContinue: boolean;
@@ -49,6 +51,7 @@ export const MAX_TARGET = 8192;
 
 /** RFC 3986, 3.2.2 without userinfo; RFC 9110 forbids an empty host for http. A comma would be two Host fields joined. */
 const AUTHORITY = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?$/;
+const NEVER_IN_TARGET = /[^!"$-~]/;
 
 /**
  * Checks the fields of a request, and reads from them what framing needs.
@@ -58,10 +61,12 @@ const AUTHORITY = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})
 export function readFields(version: Version, fields: readonly Field[]): FieldFacts {
   const framing = parseFraming(version, fields);
   const options = tokensOf(fields, 'connection');
+  const host = hostField(version, fields);
   return {
     version,
     fields,
-    hostField: hostField(version, fields),
+    hostField: host,
+    host: host === undefined ? undefined : hostOf(host),
     framing,
     expectContinue: parseExpect(version, fields) && framing !== 'none',
     persistent: isPersistent(version, options),
@@ -83,7 +88,7 @@ export function parseRequestHead(method: string, rawTarget: string, facts: Field
     path: query === -1 ? target : target.slice(0, query),
     version: facts.version,
     authority,
-    host: authority === undefined ? undefined : hostOf(authority),
+    host: authority === undefined || authority === facts.hostField ? facts.host : hostOf(authority),
     facts,
     fields: facts.fields,
     framing: facts.framing,
@@ -111,7 +116,7 @@ function hostField(version: Version, fields: readonly Field[]): string | undefin
 /** RFC 9112, 3.2.1–3.2.4. */
 function parseTarget(method: string, raw: string, host: string | undefined): { target: string; authority: string | undefined } {
   // Backends cut at `#` or do not: routing on one reading and serving the other is how checks are passed by.
-  if (/[^!"$-~]/.test(raw)) throw new ProxyError('bad_target', 'request target with a fragment, or with bytes that are not visible ASCII');
+  if (NEVER_IN_TARGET.test(raw)) throw new ProxyError('bad_target', 'request target with a fragment, or with bytes that are not visible ASCII');
   if (raw.startsWith('/') || (raw === '*' && method === 'OPTIONS')) return { target: raw, authority: host };
   const [, authority, rest] = /^https?:\/\/([^/?]*)(.*)$/i.exec(raw) ?? [];
   if (authority === undefined || rest === undefined || !AUTHORITY.test(authority))
