@@ -5,10 +5,12 @@ import type { AddressInfo } from 'node:net';
 import * as tls from 'node:tls';
 import test, { type TestContext } from 'node:test';
 import { Authority } from '../src/demo/authority.ts';
+import { HttpFront } from '../src/engine/http-front.ts';
 import { closedPort, RawBackend, unaccepting } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { startFront } from './support/front.ts';
 import { answerOf, errorCodes, Http2Client, startHttp2Front } from './support/http2.ts';
+import { seeded } from './support/random.ts';
 
 /** Routes with `http_version: 2`. */
 
@@ -81,6 +83,19 @@ test('a request of HTTP/1.1 becomes one of HTTP/2, and the answer one of HTTP/1.
   assert.ok(!seen.some((word) => ['connection', 'host', 'transfer-encoding', 'x-gone'].includes(word)));
   client.send(`${get}\r\n`);
   assert.equal((await client.answer()).status, 103, 'the connection goes on');
+});
+
+test('an answer that comes at once goes on at once', limit, async (t) => {
+  const accept = t.mock.method(HttpFront.prototype, 'accept');
+  const backend = await http2Backend(t, ok);
+  const front = await startFront(t, config([backend.url]));
+  const client = await front.connect();
+  client.send(`${get}\r\n`);
+  assert.equal((await client.answer()).body, 'ok');
+  const write = t.mock.method(accept.mock.calls[0]!.arguments[0], 'write');
+  client.send(`${get}\r\n`);
+  assert.equal((await client.answer()).body, 'ok');
+  assert.equal(write.mock.callCount(), 1, 'head and body are one write');
 });
 
 test('trailers pass in both directions', limit, async (t) => {
@@ -359,4 +374,63 @@ test('a WebSocket is not opened through HTTP/2', limit, async (t) => {
   const { status, head } = await front.ask(`${get}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n`);
   assert.equal(status, 426);
   assert.match(head, /^x-upgrade: undefined$/m);
+});
+
+test('whatever backends and clients do at any time, each request ends, and no fault is ours', { timeout: 60_000 }, async (t) => {
+  const random = seeded(11);
+  const pick = <T>(...of: T[]): T => of[Math.floor(random() * of.length)]!;
+  const codes = [errorCodes.noError, errorCodes.internalError, errorCodes.refusedStream, errorCodes.cancel];
+  const deeds: Script[] = [
+    ok,
+    (stream) => {
+      stream.respond({ ':status': 200 }, { waitForTrailers: true });
+      stream.once('wantTrailers', () => stream.sendTrailers({ a: 'b' }));
+      stream.pipe(stream);
+    },
+    (stream) => stream.respond({ ':status': 200, 'grpc-status': '5' }, { endStream: true }),
+    (stream) => stream.close(pick(...codes)),
+    (stream) => {
+      stream.respond({ ':status': 200 });
+      stream.write(Buffer.alloc(100_000), () => stream.close(pick(...codes)));
+    },
+    (stream) => stream.respond({ ':status': 200 }),
+    () => {},
+    (stream) => random() < 0.1 && stream.session?.goaway(pick(errorCodes.noError, errorCodes.enhanceYourCalm), stream.id! - 2),
+    (stream) => random() < 0.1 && stream.session?.destroy(),
+    (stream) => random() < 0.1 && stream.session?.close(),
+  ];
+  const backend = await http2Backend(t, (...asked) => void setTimeout(() => !asked[0].destroyed && pick(...deeds)(...asked), random() * 5), {
+    settings: { maxConcurrentStreams: 20 },
+  });
+  const timeouts = { response_header: '300ms', response_body: '300ms', request_body: '300ms', connect: '200ms' };
+  const front = await startHttp2Front(t, config([backend.url], { max_connections: 60 }, { timeouts }));
+  const old = await startFront(t, config([backend.url], {}, { timeouts }));
+  const client = await Http2Client.connect(t, front.port);
+  const visit = async (n: number): Promise<void> => {
+    if (n % 4 === 0) {
+      const one = await old.connect();
+      one.send(`POST /${n} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n`);
+      if (random() < 0.5) one.send('0\r\n\r\n');
+      if (random() < 0.3) one.socket.resetAndDestroy();
+      else await one.answer().catch(() => {});
+      return one.socket.destroy() && undefined;
+    }
+    const stream = client.open([':method', pick('GET', 'POST'), ':path', `/${n}`], { endStream: false });
+    stream.resume();
+    const closed = new Promise((resolve) => stream.once('close', resolve));
+    if (random() < 0.7) stream.write(Buffer.alloc(Math.floor(random() * 200_000)));
+    if (random() < 0.7) stream.end();
+    if (random() < 0.3) setTimeout(() => stream.close(errorCodes.cancel), random() * 20);
+    await closed;
+  };
+  for (let round = 0; round < 10; round += 1) await Promise.all(Array.from({ length: 60 }, (_, n) => visit(round * 100 + n)));
+  assert.deepEqual(
+    [...front.log, ...old.log].filter(({ level }) => level === 'error'),
+    [],
+  );
+  // Nothing is left behind that would keep a place; now there is time.
+  deeds.splice(1);
+  front.front.update(config([backend.url], { max_connections: 60 }));
+  const last = await Promise.all(Array.from({ length: 60 }, () => client.get('/last')));
+  assert.ok(last.every(({ body }) => body === 'ok'));
 });

@@ -40,6 +40,8 @@ export class UpstreamStream implements BackendStream {
   #stream: ClientHttp2Stream | undefined;
   #requestTrailers: readonly Field[] = [];
   #isAnswered = false;
+  /** A flush is to come. */
+  #isFlushing = false;
   /** The end of the answer has come. */
   #isWhole = false;
   /** `close` would end the stream before it resets it, and the backend could take what it has for the whole request. */
@@ -146,7 +148,7 @@ export class UpstreamStream implements BackendStream {
     on('trailers', (_headers: unknown, _flags: number, raw: string[]) => (trailers = fieldsOf(raw).filter(isSendable)));
     on('data', (piece: Buffer) => {
       this.#recipient?.received(piece);
-      this.#recipient?.flush();
+      this.#flushSoon();
     });
     on('end', () => {
       if (!this.#isWhole) return;
@@ -154,7 +156,17 @@ export class UpstreamStream implements BackendStream {
       this.abort();
       if (ending) tellLast(ending, () => ending.ended(trailers));
     });
-    recipient.flush();
+    this.#flushSoon();
+  }
+
+  /** Node tells of the frames of one read one by one: what they say goes on together, at the end of this turn. */
+  #flushSoon(): void {
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    setImmediate(() => {
+      this.#isFlushing = false;
+      tellLast(this, () => this.#recipient?.flush());
+    });
   }
 
   /** @throws ProxyError backend_bad_response */
