@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { closedPort } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { grpcCalls, startGrpcServer } from './support/grpc.ts';
 import { startHttp2Front } from './support/http2.ts';
@@ -72,4 +73,20 @@ print(failure(lambda: list(stream('Wait')(b'', timeout=0.3))).split(' ')[0])
   );
   assert.deepEqual(lines, ['begun', 'DEADLINE_EXCEEDED']);
   assert.equal(await server.line(), 'cancelled');
+});
+
+test('a server that is not there is UNAVAILABLE, and where there is another one nobody notices', options, async (t) => {
+  const gone = await startHttp2Front(t, route(await closedPort()));
+  const status = "print(failure(lambda: unary('Echo')(b'')).split(' ')[0])";
+  assert.deepEqual(await grpcCalls(gone.port, status), ['UNAVAILABLE']);
+  const servers = [await startGrpcServer(), await startGrpcServer()] as const;
+  const front = await startHttp2Front(t, configOf({ routes: [{ path: '/', backends: servers.map(({ url }) => url), http_version: 2 }] }));
+  const calls = "print(all(unary('Echo')(str(n).encode()) == str(n).encode() for n in range(20)))";
+  try {
+    assert.deepEqual(await grpcCalls(front.port, calls), ['True']);
+  } finally {
+    await servers[0][Symbol.asyncDispose]();
+  }
+  await using _ = servers[1];
+  assert.deepEqual(await grpcCalls(front.port, calls), ['True'], 'the other one takes all');
 });
