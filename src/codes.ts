@@ -50,7 +50,7 @@ export const connectionCodes = {
   server_name_changed: 'A client named another host in the second ClientHello than in the first.',
   client_rules_changed: 'A reload changed tls.client_auth of a virtual host while a client was at its handshake.',
   handshake_failed: 'The TLS handshake failed: no common version or cipher, no client certificate, or the client did not accept the certificate.',
-  http2_error: 'An HTTP/2 connection was ended because its client broke the rules of the protocol, or did too much of what they allow.',
+  http2_error: 'An HTTP/2 connection or request was ended because its client broke the rules of the protocol, or did too much of what they allow.',
   tls_context: 'Certificate, key and policy of a virtual host do not work together.',
 } as const;
 

@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test';
 import { RawBackend, type RawConnection } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { both, type TestFront } from './support/front.ts';
-import { answerOf, errorCodes, FrameClient, getHead, Http2Client, startHttp2Front } from './support/http2.ts';
+import { answerOf, errorCodes, FrameClient, frameTypes, getHead, Http2Client, startHttp2Front } from './support/http2.ts';
 
 /** WebSockets over HTTP/2 (RFC 8441); to the backend they are those of HTTP/1.1. */
 
@@ -150,6 +150,16 @@ both('an idle WebSocket ends after timeouts.tunnel, and is no idle connection be
   stream.write('still here');
   await once(stream, 'close').catch(() => {});
   await gone(backend.connections[0]!, backend);
+});
+
+both('what a client does not take of a WebSocket that has ended is not kept for ever', async (t, engine) => {
+  const backend = await new RawBackend(({ socket, text }) => socket.end(switching(text) + 'x'.repeat(1_000))).listen(t);
+  const config = configOf({ engine, backends: [backend.url] }, { http2: { websocket: true }, timeouts: { response_body: '100ms' } });
+  const front = await startHttp2Front(t, config);
+  const client = await FrameClient.connect(t, front.port, 10);
+  client.headers(1, [[':method', 'CONNECT'], [':protocol', 'websocket'], ...getHead.slice(1)], false);
+  assert.equal(await client.outcome(1), 200);
+  await client.frame(({ type, stream }) => type === frameTypes.rstStream && stream === 1);
 });
 
 both('without http2.websocket it is not offered, and refused', async (t, engine) => {

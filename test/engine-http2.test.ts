@@ -94,6 +94,17 @@ both('answers keep their framing: HEAD, 204, 205, 304, chunked with trailers, un
   assert.deepEqual([(await client.get('/close')).body, (await client.get('/odd')).status], ['until close', 299]);
 });
 
+both('the head of an answer may be larger than a frame', async (t, engine) => {
+  const [large, other] = ['x'.repeat(engine === 'native' ? 20_000 : 9_000), 'y'.repeat(engine === 'native' ? 12_000 : 7_000)];
+  const backend = await answering('ok', `X-Large: ${large}\r\nX-Other: ${other}\r\n`).listen(t);
+  const front = await startHttp2Front(t, configOf({ engine, backends: [backend.url] }));
+  const client = await Http2Client.connect(t, front.port);
+  for (let n = 0; n < 3; n += 1) {
+    const { headers, body } = await client.get();
+    assert.deepEqual([headers['x-large'] === large, headers['x-other'] === other, body], [true, true, 'ok']);
+  }
+});
+
 both('streams of a connection are answered side by side, and 2 MB each way arrive whole', async (t, engine) => {
   const { url } = await httpBackend(t, (req, res) => void req.pipe(res));
   const front = await startHttp2Front(t, configOf({ engine, backends: [url] }));

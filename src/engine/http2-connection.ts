@@ -140,6 +140,7 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
       one.begin(head);
     } catch (error) {
       this.left(one);
+      this.#tell('request', error as Error);
       throw error;
     }
     if (this.host.isClosing) this.endSoon();
@@ -155,7 +156,7 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
   }
 
   failed(error: ConnectionError): void {
-    this.host.log.debug(`HTTP/2 connection ended: ${error.message}`, { code: 'http2_error', client: this.connection.clientAddress });
+    this.#tell('connection', error);
     this.#isEnding = true;
     this.#limit(MAX_WAIT);
     this.flush();
@@ -222,6 +223,10 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
     this.#isDone = true;
     this.#socket.resume();
     this.#socket.end();
+  }
+
+  #tell(what: string, { message }: Error): void {
+    this.host.log.debug(`HTTP/2 ${what} refused: ${message}`, { code: 'http2_error', client: this.connection.clientAddress });
   }
 
   #leave(): void {

@@ -166,8 +166,8 @@ export class Http2Stream implements ClientStream, StreamHandler, BodyTaker {
 
   end(trailers: readonly Field[]): void {
     const stream = this.#stream;
-    if (this.#tunnel || stream.isClosed) return this.#gone();
-    stream.end(trailers);
+    if (this.#tunnel || stream.isClosed) this.#gone();
+    else stream.end(trailers);
     if (!stream.isClosed) this.#owner.answered();
   }
 

@@ -29,8 +29,8 @@ interface Entry {
  * of those that are sent twice at most.
  */
 export class HpackEncoder {
-  /** The last value that was sent for a name. */
-  readonly #seen = new Map<string, string>();
+  /** What the last value that was sent for a name adds up to. */
+  readonly #seen = new Map<string, number>();
   /** What has an index, by name and value. */
   readonly #known = new Map<string, Map<string, Entry>>();
   /** The oldest first. */
@@ -82,14 +82,24 @@ export class HpackEncoder {
     const entry = this.#known.get(key)?.get(value);
     if (entry) return this.#integer(0x80, 0x7f, STATIC + this.#added - entry.number);
     const isSecret = SECRET.has(key);
-    const isRepeated = !isSecret && this.#seen.get(key) === value && value.length <= MAX_INDEXED;
+    const isRepeated = !isSecret && value.length <= MAX_INDEXED && this.#isRepeated(key, value);
     const name = NAMES.get(key) ?? 0;
     if (isRepeated) this.#integer(0x40, 0x3f, name);
     else this.#integer(isSecret ? 0x10 : 0, 0x0f, name);
     if (name === 0) this.#string(key);
     this.#string(value);
-    if (isRepeated) this.#add(key, value);
-    else if (!isSecret && (this.#seen.size < MAX_SEEN || this.#seen.has(key))) this.#seen.set(key, value);
+    if (isRepeated) this.#add(copyOf(key), copyOf(value));
+  }
+
+  /** Sums will do: if two values have the same, one is indexed in vain. */
+  #isRepeated(key: string, value: string): boolean {
+    let sum = 0;
+    for (let i = 0; i < value.length; i += 1) sum = (Math.imul(sum, 31) + value.charCodeAt(i)) | 0;
+    const before = this.#seen.get(key);
+    if (before === sum) return true;
+    if (before !== undefined) this.#seen.set(key, sum);
+    else if (this.#seen.size < MAX_SEEN) this.#seen.set(copyOf(key), sum);
+    return false;
   }
 
   #add(key: string, value: string): void {
@@ -139,6 +149,11 @@ export class HpackEncoder {
     else for (let i = 0; i < length; i += 1) output[at + i] = text.charCodeAt(i);
     this.#at = at + length;
   }
+}
+
+/** V8 keeps the whole head alive for a part of it. */
+function copyOf(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1');
 }
 
 /** No block of these fields is longer. */

@@ -1,10 +1,10 @@
 import type { Field } from '../proxy/headers.ts';
 import {
+  ConnectionError,
   CONTINUATION,
   DATA,
   END_HEADERS,
   END_STREAM,
-  ConnectionError,
   ErrorCode,
   GOAWAY,
   HEADERS,
@@ -14,7 +14,7 @@ import {
   RST_STREAM,
   WINDOW_UPDATE,
 } from './frames.ts';
-import { type FrameWriter } from './frame-writer.ts';
+import type { FrameWriter } from './frame-writer.ts';
 import { blockBound, HpackEncoder } from './hpack-encoder.ts';
 import type { Stream } from './stream.ts';
 
