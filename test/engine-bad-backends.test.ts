@@ -35,6 +35,7 @@ const badHeads: Record<string, string> = {
   'has Transfer-Encoding on HTTP/1.0': 'HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n',
   'has a version of its own': 'HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok',
   'has a status that is none': 'HTTP/1.1 099 OK\r\nContent-Length: 2\r\n\r\nok',
+  'has a status beyond 599': 'HTTP/1.1 600 OK\r\nContent-Length: 2\r\n\r\nok',
   'ends a line with LF': 'HTTP/1.1 200 OK\nContent-Length: 2\n\nok',
   'has a folded field': `${HEAD}X: a\r\n b\r\nContent-Length: 2\r\n\r\nok`,
   'has a space before the colon': `${HEAD}Content-Length : 2\r\n\r\nok`,

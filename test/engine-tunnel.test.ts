@@ -6,7 +6,7 @@ import { RawBackend } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { both, startFront, type RawClient, type TestFront } from './support/front.ts';
 
-const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n';
+const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nContent-Length: 0\r\n\r\n';
 
 function handshake(fields = 'Connection: Upgrade\r\nUpgrade: websocket\r\n', line = 'GET /ws HTTP/1.1'): string {
   return `${line}\r\nHost: a.test\r\n${fields}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n`;

@@ -85,6 +85,10 @@ test("without a folder the virtual host's backend answers ACME challenges", asyn
   assert.deepEqual([status, body], [200, 'from the backend']);
   assert.match(backend.text, /^GET \/.well-known\/acme-challenge\/x HTTP\/1.1\r\n/);
   assert.match(backend.text, /^X-Forwarded-Proto: http\r$/m);
+  // Nobody opens a tunnel around TLS.
+  const upgrade = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n';
+  assert.equal((await front.ask(`${get('a.test', '/.well-known/acme-challenge/x').slice(0, -2)}${upgrade}`)).status, 200);
+  assert.doesNotMatch(backend.text, /upgrade:/i);
 });
 
 test('no other path gets past the redirect as an ACME challenge', async (t) => {

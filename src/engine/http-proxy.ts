@@ -108,7 +108,6 @@ function completeHead(outgoing: http.ClientRequest, request: BackendRequest): vo
   // Node has put it in upper case; a method in lower case is another method (RFC 9110, 9.1).
   outgoing.method = request.method;
   outgoing.path = request.target;
-  outgoing.maxHeadersCount = 0;
   // An option of http.request, which http-proxy does not pass on; Node's own bound is half of ours.
   Object.assign(outgoing, { maxHeaderSize: MAX_HEAD });
   // The fields say how the body is framed; where they do not, there is none (nodejs/node#27880).

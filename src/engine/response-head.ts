@@ -46,8 +46,7 @@ export function parseResponseHead(
   return {
     status,
     reason: UNSENDABLE.test(reason) ? (STATUS_CODES[status] ?? '') : reason,
-    // Of a 101 as of a 204: neither has content (RFC 9110, 8.6).
-    fields: new FieldList(responseFields(status === 101 ? 204 : status, fields)),
+    fields: new FieldList(responseFields(status, fields)),
     delimiter: bodyless ? 'none' : delimiter,
     framing: bodyless ? 'none' : delimiter === 'end' ? 'chunked' : delimiter,
     persistent: isPersistent(version, tokensOf(fields, 'connection')) && (bodyless ? !isContradiction : delimiter !== 'end'),
