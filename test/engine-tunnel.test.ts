@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
+import { HttpFront } from '../src/engine/http-front.ts';
 import { RawBackend } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { both, startFront, type RawClient, type TestFront } from './support/front.ts';
@@ -228,6 +229,29 @@ both('a client that does not read stops the backend, and in the end the tunnel',
   await backend.until(([first]) => first?.socket.destroyed === true);
   assert(sent > 0 && sent < 100 * 1024 * 1024, `${sent} bytes were taken`);
   client.socket.destroy();
+});
+
+both('a small message that waits for a client stays what it was, whatever others say meanwhile', async (t, engine) => {
+  const accept = t.mock.method(HttpFront.prototype, 'accept');
+  const backend = new RawBackend(({ socket, text }) => socket.write(text.includes('/other ') ? 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok' : SWITCH));
+  const { front, client } = await tunnel(t, engine, backend);
+  const [waiting, sending] = [accept.mock.calls[0]?.arguments[0], backend.connections[0]?.socket];
+  assert(waiting && sending);
+  client.socket.pause();
+  // Until the kernel takes no more for the client, and the process has to hold the rest.
+  const before = waiting.bytesWritten;
+  let sent = 0;
+  while (waiting.writableLength === 0) {
+    sent += 16_384;
+    sending.write(Buffer.alloc(16_384, 'x'));
+    while (waiting.bytesWritten < before + sent) await immediate();
+  }
+  sending.write('a small message');
+  while (waiting.bytesWritten < before + sent + 15) await immediate();
+  for (let n = 0; n < 3; n += 1) assert.equal((await front.ask('GET /other HTTP/1.1\r\nHost: a.test\r\n\r\n')).status, 200);
+  client.socket.resume();
+  await client.until(() => client.text.length >= client.text.indexOf('\r\n\r\n') + 4 + sent + 15);
+  assert.equal(client.text.slice(-16), 'xa small message');
 });
 
 both('megabytes pass unharmed', async (t, engine) => {
