@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { HttpFront } from '../src/engine/http-front.ts';
 import { RawBackend, answering, messages } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { both } from './support/front.ts';
@@ -40,6 +42,39 @@ both('neither empty nor padded DATA frames end a body or add to it', async (t, e
       ['helloworld', ['content-length: 10']],
     ],
   );
+});
+
+both('frames that come in pieces are put together, whatever others send meanwhile', async (t, engine) => {
+  const accept = t.mock.method(HttpFront.prototype, 'accept');
+  const backend = await answering().listen(t);
+  const front = await startHttp2Front(t, configOf({ engine, backends: [backend.url] }));
+  const [client, other] = [await FrameClient.connect(t, front.port), await FrameClient.connect(t, front.port)];
+  other.headers(1, getHead);
+  assert.equal(await other.outcome(1), 200);
+  const socket = accept.mock.calls.map(({ arguments: [one] }) => one).find(({ remotePort }) => remotePort === client.socket.localPort);
+  assert.ok(socket);
+  const block = headerBlock([...postHead, ['x-name', 'mine']]);
+  const bytesOf = (stream: number): Buffer =>
+    Buffer.concat([
+      frame(frameTypes.headers, 0, stream, block.subarray(0, 30)),
+      frame(frameTypes.continuation, flags.endHeaders, stream, block.subarray(30)),
+      frame(frameTypes.data, PADDED | flags.endStream, stream, padded('hello', 3)),
+    ]);
+  const count = bytesOf(1).length - 1;
+  for (let at = 1; at <= count; at += 1) {
+    const [stream, asking] = [2 * at - 1, 2 * at + 1];
+    const bytes = bytesOf(stream);
+    const before = socket.bytesRead;
+    client.send(bytes.subarray(0, at));
+    while (socket.bytesRead < before + at) await immediate();
+    other.headers(asking, [...getHead, ['x-name', 'other'.repeat(20)]]);
+    assert.equal(await other.outcome(asking), 200);
+    client.send(bytes.subarray(at));
+    assert.equal(await client.outcome(stream), 200, `cut at ${at}`);
+  }
+  const posted = backend.connections.flatMap(({ text }) => messages(text)).filter(({ startLine }) => startLine.startsWith('POST'));
+  assert.equal(posted.length, count);
+  for (const { lines, body } of posted) assert.deepEqual([lines.includes('x-name: mine'), body], [true, 'hello']);
 });
 
 both('trailers end a request, and stop here; what is malformed in them takes the request back', async (t, engine) => {

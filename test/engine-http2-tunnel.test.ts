@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { ClientHttp2Stream } from 'node:http2';
 import type { TestContext } from 'node:test';
-import { RawBackend, type RawConnection } from './support/backend.ts';
+import { answering, RawBackend, type RawConnection } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { both, type TestFront } from './support/front.ts';
 import { answerOf, errorCodes, FrameClient, frameTypes, getHead, Http2Client, startHttp2Front } from './support/http2.ts';
@@ -88,6 +88,34 @@ both('what the client sends early reaches the backend after it has switched', as
   backend.connections[0]!.socket.write(switching(backend.text));
   await backend.until(() => backend.text.endsWith('\r\n\r\nearly'));
   assert.equal(await client.outcome(1), 200);
+});
+
+both('what waits for a backend that does not read stays what it was, whatever others send meanwhile', async (t, engine) => {
+  const backend = await new RawBackend(({ socket, text }) => {
+    socket.write(switching(text));
+    socket.removeAllListeners('data');
+    socket.pause();
+  }).listen(t);
+  const other = await answering().listen(t);
+  const routes = [
+    { path: '/', backends: [backend.url] },
+    { path: '/other', backends: [other.url] },
+  ];
+  const front = await startHttp2Front(t, configOf({ engine, routes }, { http2: { websocket: true } }));
+  const [client, others] = [await Http2Client.connect(t, front.port), await Http2Client.connect(t, front.port)];
+  const stream = client.open(open, { endStream: false });
+  await opened(stream);
+  const bytes = randomBytes(12_000_000);
+  stream.write(bytes);
+  for (let n = 0; n < 20; n += 1) assert.equal((await others.ask([':method', 'POST', ':path', '/other'], 'x'.repeat(200_000))).status, 200);
+  const got: Buffer[] = [];
+  let length = 0;
+  for await (const piece of backend.connections[0]!.socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    got.push(piece);
+    length += piece.length;
+    if (length === bytes.length) break;
+  }
+  assert.ok(Buffer.concat(got).equals(bytes));
 });
 
 both('either side ends the other: in order, by reset, or with its connection', async (t, engine) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { setImmediate as immediate } from 'node:timers/promises';
-import { RawBackend, messages } from './support/backend.ts';
+import { HttpFront } from '../src/engine/http-front.ts';
+import { answering, RawBackend, messages } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { both, startFront } from './support/front.ts';
 
@@ -63,6 +64,31 @@ both('what stands behind a request is the next one, in one segment and byte by b
     }
     assert.equal(texts[0], texts[1], what);
   }
+});
+
+both('a request that comes in pieces is put together, whatever others send meanwhile', async (t, engine) => {
+  const accept = t.mock.method(HttpFront.prototype, 'accept');
+  // Each request waits for a connection of its own.
+  const backend = await answering('', 'Connection: close\r\n').listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const [client, other] = [await front.connect(), await front.connect()];
+  other.send(get('/other'));
+  await other.answer();
+  const socket = accept.mock.calls.map(({ arguments: [one] }) => one).find(({ remotePort }) => remotePort === client.socket.localPort);
+  assert.ok(socket);
+  const bytes = request('POST /mine', 'X-Name: mine\r\nTransfer-Encoding: chunked\r\n', '5\r\nhello\r\n5;x=y\r\nworld\r\n0\r\nX-Sum: 1\r\n\r\n');
+  for (let at = 1; at <= bytes.length; at += 1) {
+    const before = socket.bytesRead;
+    client.send(bytes.slice(0, at));
+    other.send(request('GET /other', `X-Name: ${'other'.repeat(30)}\r\n`));
+    while (socket.bytesRead < before + at) await immediate();
+    assert.equal((await other.answer()).status, 200);
+    client.send(bytes.slice(at));
+    assert.equal((await client.answer()).status, 200, `cut at ${at}`);
+  }
+  const posted = backend.connections.flatMap(({ text }) => messages(text)).filter(({ startLine }) => startLine.startsWith('POST'));
+  assert.equal(posted.length, bytes.length);
+  for (const { startLine, lines, body } of posted) assert.deepEqual([startLine, lines[1], body], ['POST /mine HTTP/1.1', 'X-Name: mine', 'helloworld']);
 });
 
 both('nothing behind a refused request or an unfinished chunk is read', async (t, engine) => {

@@ -84,7 +84,7 @@ export async function startFront(
     };
   const log: Log = { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };
   const front = new HttpFront({ config, backendFiles, log });
-  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: false }, (socket) => {
+  const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     front.accept(Object.assign(socket, { alpnProtocol }), {
       clientAddress: '192.0.2.7',
       clientPort: socket.remotePort ?? 0,
@@ -140,7 +140,7 @@ export class RawClient {
   }
 
   static async connect(port: number): Promise<RawClient> {
-    const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
     const client = new RawClient(socket);
     await once(socket, 'connect');
     return client;
