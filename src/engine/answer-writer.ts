@@ -15,6 +15,11 @@ export class AnswerWriter {
     this.#writer = new MessageWriter(socket);
   }
 
+  /** To be told of the socket's `drain`. */
+  drained(): void {
+    this.#writer.drained();
+  }
+
   /** The socket takes more. */
   get isReady(): boolean {
     return this.#writer.isReady;

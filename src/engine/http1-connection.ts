@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { ClientStream, Connection } from '../proxy/client-stream.ts';
-import { contained } from '../proxy/contained.ts';
+import { containedKind } from '../proxy/contained.ts';
 import type { Timed } from '../proxy/deadlines.ts';
 import type { AnswerHead } from '../proxy/engine.ts';
 import type { Exchange } from '../proxy/exchange.ts';
@@ -67,6 +67,13 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
   /** Bytes that the kernel had taken when the connection last expired. */
   #taken = 0;
 
+  static readonly #listenTo = containedKind<Http1Connection>({
+    end: (connection) => connection.#peerEnded(),
+    drain: (connection) => connection.#drained(),
+    error: (connection) => connection.destroy(),
+    close: (connection) => connection.#closed(),
+  });
+
   constructor(socket: Socket, connection: Connection, host: ConnectionHost) {
     this.connection = connection;
     this.#socket = socket;
@@ -74,17 +81,8 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
     this.#writer = new AnswerWriter(socket);
     this.deadline = performance.now() + host.timeouts.requestHeader;
     host.deadlines.watch(this);
-    const on = contained(socket, (error) => this.fault(error));
+    Http1Connection.#listenTo(socket, this);
     takeReads(socket, (bytes) => this.#read(bytes));
-    on('end', () => this.#peerEnded());
-    on('drain', () => this.#drained());
-    on('error', () => socket.destroy());
-    on('close', () => {
-      host.deadlines.forget(this);
-      if (this.#isTunnel) return;
-      host.left(this);
-      this.#exchange?.clientGone();
-    });
     socket.resume(); // it is paused when a PROXY header was read before
   }
 
@@ -184,6 +182,13 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
     }
   }
 
+  #closed(): void {
+    this.#host.deadlines.forget(this);
+    if (this.#isTunnel) return;
+    this.#host.left(this);
+    this.#exchange?.clientGone();
+  }
+
   /** RFC 9112, 9.6 leaves open what a client means by closing its side; to nginx, too, it has gone away. */
   #peerEnded(): void {
     if (this.#isTunnel) return;
@@ -210,6 +215,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
   }
 
   #drained(): void {
+    this.#writer.drained();
     if (this.#isTunnel) return;
     if (this.#exchange) return this.#exchange.clientDrained();
     this.resumeBody();

@@ -19,9 +19,11 @@ export class MessageWriter {
 
   constructor(socket: Socket) {
     this.#socket = socket;
-    socket.on('drain', () => {
-      this.isReady = true;
-    });
+  }
+
+  /** To be told of the socket's `drain`. */
+  drained(): void {
+    this.isReady = true;
   }
 
   /** @param head start line and fields with the empty line behind them */

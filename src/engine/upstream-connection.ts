@@ -92,6 +92,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     });
     on('end', () => this.#peerEnded());
     on('drain', () => {
+      this.#writer.drained();
       if (!this.#isSent && !failedWrite(socket)) this.#recipient?.drained();
     });
     on('error', (error: NodeJS.ErrnoException) => this.#fail(error));
