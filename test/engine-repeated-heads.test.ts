@@ -76,3 +76,55 @@ both('who is believed is asked anew after a new configuration, on connections th
     );
   }
 });
+
+both('an answer with the same fields is read by its own status, version, reason and request', async (t, engine) => {
+  const fields = 'Content-Length: 2\r\nConnection: keep-alive\r\nX: y\r\n';
+  const answers: Record<string, string> = {
+    '/ok': `HTTP/1.1 200 OK\r\n${fields}\r\nok`,
+    '/fine': `HTTP/1.1 200 Fine\r\n${fields}\r\nok`,
+    '/old': `HTTP/1.0 200 OK\r\n${fields}\r\nok`,
+    '/none': `HTTP/1.1 304 OK\r\n${fields}\r\n`,
+    '/missing': `HTTP/1.1 404 OK\r\n${fields}\r\nok`,
+  };
+  let asked = 0;
+  const backend = await new RawBackend((connection) => {
+    for (; connection.text.includes('\r\n\r\n'); asked += 1) {
+      const end = connection.text.indexOf('\r\n\r\n') + 4;
+      const [method, path = ''] = connection.text.slice(0, end).split(' ');
+      connection.text = connection.text.slice(end);
+      const said = answers[path] ?? '';
+      connection.socket.write(method === 'HEAD' ? said.slice(0, said.indexOf('\r\n\r\n') + 4) : said);
+    }
+  }).listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const client = await front.connect();
+  const asks = ['GET /ok', 'HEAD /ok', 'GET /ok', 'GET /fine', 'GET /none', 'GET /ok', 'GET /missing', 'GET /old', 'HEAD /missing', 'GET /ok'];
+  for (const ask of asks) {
+    client.send(`${ask} HTTP/1.1\r\nHost: a.test\r\n\r\n`);
+    const bodyless = ask.startsWith('HEAD') || ask.endsWith('none');
+    const { head, body } = await client.answer(bodyless);
+    assert.equal(head.split('\r\n')[0], answers[ask.split(' ')[1]!]!.split('\r\n')[0]!.replace('HTTP/1.0', 'HTTP/1.1'), ask);
+    assert.deepEqual([body, client.text], [bodyless ? '' : 'ok', ''], ask);
+  }
+  assert.equal(asked, asks.length);
+  assert.equal(backend.connections.length, 1);
+});
+
+both('an answer that is good in HTTP/1.1 is not good in HTTP/1.0 for having been there before', async (t, engine) => {
+  const backend = await new RawBackend(({ socket, text }) => {
+    const version = /GET \/(\S+) (?!.*GET)/s.exec(text)?.[1];
+    socket.write(`HTTP/${version} 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n`);
+  }).listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const client = await front.connect();
+  for (const [version, status] of [
+    ['1.1', 200],
+    ['1.1', 200],
+    ['1.0', 502],
+    ['1.1', 200],
+  ] as const) {
+    client.send(`GET /${version} HTTP/1.1\r\nHost: a.test\r\n\r\n`);
+    assert.equal((await client.answer()).status, status);
+  }
+  assert.equal(backend.connections.length, 2);
+});
