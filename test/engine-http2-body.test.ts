@@ -6,9 +6,11 @@ import type { AddressInfo } from 'node:net';
 import test from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { Http2Body, type BodyTaker } from '../src/engine/http2-body.ts';
+import { Exchange } from '../src/proxy/exchange.ts';
+import { httpBackend } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { both } from './support/front.ts';
-import { answerOf, Http2Client, startHttp2Front } from './support/http2.ts';
+import { answerOf, errorCodes, Http2Client, startHttp2Front } from './support/http2.ts';
 
 class Taker implements BodyTaker {
   readonly pieces: Buffer[] = [];
@@ -124,3 +126,29 @@ both('a backend that stops reading stops its client, not its siblings, and gets 
   stream.close();
   await answerOf(stream);
 });
+
+for (const method of ['body', 'bodyEnded', 'clientGone', 'clientDrained'] as const) {
+  both(`an error of ours in ${method} ends its stream, and no other`, async (t, engine) => {
+    const { url } = await httpBackend(t, (req, res) =>
+      req.url === '/wait' ? undefined : req.url === '/large' ? res.end(Buffer.alloc(5_000_000)) : void req.pipe(res),
+    );
+    const front = await startHttp2Front(t, configOf({ engine, backends: [url] }));
+    const client = await Http2Client.connect(t, front.port);
+    const sibling = client.open([':method', 'POST', ':path', '/'], { endStream: false });
+    sibling.write('a');
+    await once(sibling, 'data');
+    const broken = t.mock.method(Exchange.prototype, method, () => {
+      broken.mock.restore();
+      throw new Error('a fault');
+    });
+    const path = method === 'clientGone' ? '/wait' : method === 'clientDrained' ? '/large' : '/';
+    const stream = client.open([':method', 'POST', ':path', path], { endStream: false });
+    if (method === 'clientGone') stream.close(errorCodes.cancel);
+    else stream.end('body');
+    const { rstCode } = await answerOf(stream);
+    assert.equal(rstCode, method === 'clientGone' ? errorCodes.cancel : errorCodes.internalError);
+    assert.equal((await front.logged('internal')).message, 'internal error: a fault');
+    sibling.end('b');
+    assert.equal((await answerOf(sibling)).body, 'b');
+  });
+}

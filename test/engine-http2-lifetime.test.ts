@@ -163,6 +163,19 @@ test('a client that reads nothing at all loses its connection', limit, async (t)
   while (front.front.open > 0) await immediate();
 });
 
+test('a client that says goodbye gets the answers that it waits for, and then the connection ends', limit, async (t) => {
+  const backend = await waiting(t);
+  const front = await startHttp2Front(t, configOf({ backends: [backend.url] }));
+  const client = await FrameClient.connect(t, front.port);
+  client.headers(1, getHead);
+  client.send(frame(frameTypes.goaway, 0, 0, Buffer.alloc(8)));
+  await backend.until((connections) => connections.some(({ text }) => text !== ''));
+  backend.answer();
+  assert.equal(await client.outcome(1), 200);
+  await client.toEnd();
+  assert.deepEqual(goaways(client), [1]);
+});
+
 test('TLS before 1.2 is no ground for HTTP/2 (RFC 9113, 9.2)', limit, async (t) => {
   for (const version of ['TLSv1', 'TLSv1.1']) {
     const front = await startHttp2Front(t, configOf({ backends: ['http://127.0.0.1:9'] }), {

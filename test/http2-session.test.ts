@@ -162,6 +162,18 @@ test('what was on its way when a stream was reset is no error, and is given back
   assert.equal(peer.ended(), `GOAWAY ${STREAM_CLOSED}`);
 });
 
+test('only so many streams are remembered', () => {
+  const peer = new SessionPeer();
+  for (let stream = 1; stream < 2 * 513; stream += 2) {
+    peer.headers(stream, false);
+    peer.get(stream).stream.reset(ErrorCode.CANCEL);
+  }
+  peer.data(3, 1);
+  assert.equal(peer.error, undefined);
+  peer.data(1, 1);
+  assert.equal(peer.ended(), `GOAWAY ${STREAM_CLOSED}`);
+});
+
 test('the end: announced, heard, and said; later streams are not looked at', () => {
   const peer = new SessionPeer();
   peer.headers(1);
