@@ -85,6 +85,9 @@ both('an answer with the same fields is read by its own status, version, reason 
     '/old': `HTTP/1.0 200 OK\r\n${fields}\r\nok`,
     '/none': `HTTP/1.1 304 OK\r\n${fields}\r\n`,
     '/missing': `HTTP/1.1 404 OK\r\n${fields}\r\nok`,
+    '/longer': `HTTP/1.1 200 OK\r\n${fields.replace('2', '3')}\r\nok!`,
+    '/other': `HTTP/1.1 200 OK\r\n${fields.replace('X: y', 'X: z')}\r\nok`,
+    '/fewer': 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok',
   };
   let asked = 0;
   const backend = await new RawBackend((connection) => {
@@ -98,13 +101,29 @@ both('an answer with the same fields is read by its own status, version, reason 
   }).listen(t);
   const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
-  const asks = ['GET /ok', 'HEAD /ok', 'GET /ok', 'GET /fine', 'GET /none', 'GET /ok', 'GET /missing', 'GET /old', 'HEAD /missing', 'GET /ok'];
+  const asks = [
+    'GET /ok',
+    'HEAD /ok',
+    'GET /ok',
+    'GET /fine',
+    'GET /none',
+    'GET /ok',
+    'GET /missing',
+    'GET /old',
+    'HEAD /missing',
+    'GET /ok',
+    'GET /longer',
+    'GET /other',
+    'GET /fewer',
+    'GET /ok',
+  ];
   for (const ask of asks) {
     client.send(`${ask} HTTP/1.1\r\nHost: a.test\r\n\r\n`);
     const bodyless = ask.startsWith('HEAD') || ask.endsWith('none');
     const { head, body } = await client.answer(bodyless);
-    assert.equal(head.split('\r\n')[0], answers[ask.split(' ')[1]!]!.split('\r\n')[0]!.replace('HTTP/1.0', 'HTTP/1.1'), ask);
-    assert.deepEqual([body, client.text], [bodyless ? '' : 'ok', ''], ask);
+    const said = answers[ask.split(' ')[1]!]!;
+    assert.equal(head.split('\r\n')[0], said.split('\r\n')[0]!.replace('HTTP/1.0', 'HTTP/1.1'), ask);
+    assert.deepEqual([body, client.text, /^X: .$/m.exec(head)?.[0]], [bodyless ? '' : said.split('\r\n\r\n')[1], '', /^X: .(?=\r)/m.exec(said)?.[0]], ask);
   }
   assert.equal(asked, asks.length);
   assert.equal(backend.connections.length, 1);
