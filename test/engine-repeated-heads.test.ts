@@ -147,3 +147,25 @@ both('an answer that is good in HTTP/1.1 is not good in HTTP/1.0 for having been
   }
   assert.equal(backend.connections.length, 2);
 });
+
+both('requests of one connection that differ in a value, a name or a field are told apart', async (t, engine) => {
+  const backend = await answering().listen(t);
+  const config = configOf({ engine, backends: [backend.url] });
+  const [front, front2] = [await startFront(t, config), await startHttp2Front(t, config)];
+  const [client, client2] = [await front.connect(), await FrameClient.connect(t, front2.port)];
+  const heads = [['x-a: 1'], ['x-a: 2'], ['x-b: 2'], ['x-b: 2', 'x-a: 1'], ['x-a: 1', 'x-b: 2'], ['x-a: 1'], [], ['x-a: 1']];
+  for (const [n, lines] of heads.entries()) {
+    client.send(`GET /one HTTP/1.1\r\nHost: a.test\r\n${lines.map((line) => `${line}\r\n`).join('')}\r\n`);
+    assert.equal((await client.answer()).status, 200);
+    const fields = lines.map((line) => line.split(': ') as [string, string]);
+    client2.headers(2 * n + 1, [...getHead.slice(0, 3), [':path', '/two'], ...fields]);
+    assert.equal(await client2.outcome(2 * n + 1), 200);
+  }
+  const arrived = linesOf(backend, /^x-[ab]:/);
+  for (const path of ['/one', '/two']) {
+    assert.deepEqual(
+      arrived.filter(([line]) => line?.includes(path)).map(([, ...lines]) => lines),
+      heads,
+    );
+  }
+});
