@@ -17,6 +17,13 @@ export class ReadBuffer {
     return kept.pop() ?? new ReadBuffer();
   }
 
+  /** @param bytes no more than fit */
+  static copyOf(bytes: Buffer): ReadBuffer {
+    const copy = ReadBuffer.take();
+    copy.add(bytes);
+    return copy;
+  }
+
   /** What `add` has put into it. */
   get filled(): Buffer {
     return this.bytes.subarray(0, this.#used);

@@ -46,7 +46,7 @@ export class UpstreamConnection implements BackendStream, Timed {
   readonly #scanner = new ResponseScanner();
   /** The backend has accepted it; the handshake, if any, may be under way. */
   #isAccepted = false;
-  /** Where the next bytes go. */
+  /** Where the next bytes of a body go. */
   #reading: ReadBuffer | undefined;
   /** Whose bytes are being looked at. */
   #lent: ReadBuffer | undefined;
@@ -73,7 +73,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#backend = backend;
     this.#owner = owner;
     // Reading into a buffer of our own instead of a new one each time saves a tenth of a small request.
-    const onread = { buffer: () => this.#readBuffer(), callback: (length: number) => this.#onRead(length) };
+    const onread = { buffer: () => this.#readBuffer(), callback: (length: number, bytes: Uint8Array) => this.#onRead(length, bytes as Buffer) };
     // Node does not read like this through one socket into another.
     const isStream = tls !== undefined && prelude !== undefined;
     const socket = openSocket(backend, { tls, prelude, protocol: 'http/1.1' }, isStream ? {} : { onread });
@@ -165,28 +165,32 @@ export class UpstreamConnection implements BackendStream, Timed {
   // The answer.
 
   #readBuffer(): Buffer {
-    // A tunnel is idle for most of its time.
-    if (this.#isTunnel) return sharedBytes;
-    this.#reading ??= ReadBuffer.take();
-    return this.#reading.bytes;
+    if (this.#body) return (this.#reading ??= ReadBuffer.take()).bytes;
+    // Most answers are small, and bytes that were used just now are in the processor's cache.
+    this.#reading?.hold()();
+    this.#reading = undefined;
+    return sharedBytes;
   }
 
-  /** @returns false to stop reading */
-  #onRead(length: number): boolean {
-    const buffer = this.#reading!;
-    const bytes = buffer.bytes.subarray(0, length);
+  /**
+   * @param bytes the beginning of them was read
+   * @returns false to stop reading
+   */
+  #onRead(length: number, bytes: Buffer): boolean {
+    const read = bytes.subarray(0, length);
     if (length <= SMALL) {
-      this.#read(Buffer.from(bytes));
-      return true;
+      this.#read(read);
+    } else {
+      const buffer = this.#reading ?? ReadBuffer.copyOf(read);
+      this.#reading = undefined;
+      this.#lent = buffer;
+      const release = buffer.hold();
+      this.#read(buffer.bytes.subarray(0, length));
+      this.#lent = undefined;
+      release();
     }
-    this.#reading = undefined;
-    this.#lent = buffer;
-    const release = buffer.hold();
-    this.#read(bytes);
-    this.#lent = undefined;
     // The beginning of something must not be read over.
     if (this.#input.length > 0) this.#input = Buffer.from(this.#input);
-    release();
     return true;
   }
 
@@ -240,7 +244,7 @@ export class UpstreamConnection implements BackendStream, Timed {
 
   #readBody(recipient: Recipient, body: BodyReader): boolean {
     const lent = this.#lent;
-    const taken = body.read(this.#input, (piece) => recipient.received(piece, lent?.hold()));
+    const taken = body.read(this.#input, (piece) => recipient.received(lent ? piece : Buffer.from(piece), lent?.hold()));
     this.#input = taken === this.#input.length ? NOTHING : this.#input.subarray(taken);
     if (body.done) this.#complete(recipient, body);
     return true;
