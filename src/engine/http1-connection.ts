@@ -10,9 +10,10 @@ import { ProxyError } from '../proxy/proxy-error.ts';
 import { parseRequestHead, type RequestHead } from '../proxy/request-head.ts';
 import { AnswerWriter } from './answer-writer.ts';
 import { BodyReader } from './body-reader.ts';
+import { CollectedReads, type CollectedTaker } from './collected-reads.ts';
 import type { ClientConnection, ConnectionHost } from './client-connection.ts';
 import { findHeadEnd } from './head.ts';
-import { ReadBuffer } from './read-buffer.ts';
+import type { ReadBuffer } from './read-buffer.ts';
 import { RequestScanner } from './request-scanner.ts';
 import { takeReads } from './socket-reads.ts';
 
@@ -28,7 +29,7 @@ const MAX_WAIT = 5_000;
  * A client's connection that speaks HTTP/1.0 or 1.1 (RFC 9112), after its TLS handshake or without one. Requests are
  * answered one after the other; the next head is not read before the answer to the last is complete and the socket has room.
  */
-export class Http1Connection implements ClientConnection, ClientStream, Timed {
+export class Http1Connection implements ClientConnection, ClientStream, CollectedTaker, Timed {
   deadline: number;
   readonly connection: Connection;
   readonly #socket: Socket;
@@ -36,9 +37,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
   readonly #writer: AnswerWriter;
   readonly #scanner = new RequestScanner();
   #input: Buffer = NOTHING;
-  /** Bytes of a body that have come in this turn, or since the exchange wants to wait. */
-  #collected: ReadBuffer | undefined;
-  #isBlocked = false;
+  readonly #bodyReads: CollectedReads;
   /** Whose bytes are being looked at. */
   #lent: ReadBuffer | undefined;
   /** How much of the input has been searched for the end of a head. */
@@ -79,6 +78,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
     this.#socket = socket;
     this.#host = host;
     this.#writer = new AnswerWriter(socket);
+    this.#bodyReads = new CollectedReads(socket, this);
     this.deadline = performance.now() + host.timeouts.requestHeader;
     host.deadlines.watch(this);
     Http1Connection.#listenTo(socket, this);
@@ -143,31 +143,14 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
 
   /** @param bytes valid until this returns */
   #read(bytes: Buffer): void {
-    if (this.#body) this.#collect(bytes);
+    if (this.#body) this.#bodyReads.add(bytes);
     else this.#take(bytes);
   }
 
-  /** What comes of a body in one turn of the event loop goes on in one piece: TLS gives 16 KB at a time. */
-  #collect(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length;) {
-      if (!this.#collected) {
-        this.#collected = ReadBuffer.take();
-        setImmediate(() => this.#isBlocked || this.#passOn());
-      }
-      at += this.#collected.add(bytes, at);
-      if (this.#collected.isFull) this.#passOn();
-    }
-  }
-
-  #passOn(): void {
-    const collected = this.#collected;
-    if (!collected) return;
-    this.#collected = undefined;
-    this.#lent = collected;
-    const release = collected.hold();
-    this.#take(collected.filled);
+  takeCollected(bytes: Buffer, lent: ReadBuffer): void {
+    this.#lent = lent;
+    this.#take(bytes);
     this.#lent = undefined;
-    release();
   }
 
   /** @param bytes valid until this returns */
@@ -192,7 +175,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
   /** RFC 9112, 9.6 leaves open what a client means by closing its side; to nginx, too, it has gone away. */
   #peerEnded(): void {
     if (this.#isTunnel) return;
-    this.#passOn();
+    this.#bodyReads.passOn();
     if (this.#exchange?.isOver === false) this.destroy();
     else this.endSoon();
   }
@@ -277,7 +260,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
       const lent = this.#lent;
       const taken = body.read(this.#input, (piece) => {
         if (exchange.isOver) this.#left -= piece.length;
-        else if (!exchange.body(lent ? piece : Buffer.from(piece), lent?.hold())) this.#block();
+        else if (!exchange.body(lent ? piece : Buffer.from(piece), lent?.hold())) this.#bodyReads.block();
       });
       this.#input = taken === this.#input.length ? NOTHING : this.#input.subarray(taken);
     } catch (error) {
@@ -300,16 +283,8 @@ export class Http1Connection implements ClientConnection, ClientStream, Timed {
     exchange.flushBody();
   }
 
-  /** The socket is read on until there is as much as goes on in one piece: whoever does not read does not notice that the client has gone. */
-  #block(): void {
-    if (this.#isBlocked) this.#socket.pause();
-    this.#isBlocked = true;
-  }
-
   resumeBody(): void {
-    this.#isBlocked = false;
-    this.#passOn();
-    if (this.#socket.isPaused()) this.#socket.resume();
+    this.#bodyReads.resume();
   }
 
   // Answering.
