@@ -224,6 +224,12 @@ test('the command: settings as the configuration spells them, and -1', async () 
 });
 
 test('the command: wrong usage exits 2 and says what is right', async () => {
+  const nameless = await staplegate('ocsp', 'verify', '--issuer', '', '--response', response);
+  assert.equal(nameless.code, 2);
+  assert.equal(
+    nameless.stderr,
+    "error: option '--issuer <file>' argument '' is invalid. It must be the name of a file.\n(see staplegate ocsp verify --help)\n",
+  );
   const options = ['ocsp', 'verify', '--issuer', issuer, '--response', response];
   for (const [args, words] of [
     [['ocsp', 'verify', '--response', response], /--issuer/],

@@ -12,7 +12,7 @@ import { type Finished, staplegate, temporaryFolder } from './support/program.ts
 function misused({ code, stdout, stderr }: Finished): string {
   assert.deepEqual([code, stdout], [2, ''], stderr);
   assert.doesNotMatch(stderr, /^ {4}at /m);
-  assert.match(stderr, /\(see staplegate --help\)|^Usage: /m);
+  assert.match(stderr, /\(see staplegate (?:ocsp \w+ )?--help\)|^Usage: /m);
   return stderr.split('\n')[0] ?? '';
 }
 

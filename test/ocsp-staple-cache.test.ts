@@ -59,6 +59,16 @@ test('a folder that others can read is closed to them, and what a crash left hal
   assert.equal(String((await opened.cache.load(key, 100)).der), 'whole');
 });
 
+test('a folder that a link leads to keeps its mode', async () => {
+  await using folder = await temporaryFolder();
+  const [elsewhere, link] = [path.join(folder.path, 'elsewhere'), path.join(folder.path, 'ocsp')];
+  await mkdir(elsewhere);
+  await chmod(elsewhere, 0o755);
+  await symlink(elsewhere, link);
+  await using opened = await openCache(link);
+  assert.deepEqual([await opened.cache.storeResponse(key, Buffer.from('response')), await mode(elsewhere)], [true, '755']);
+});
+
 test('a second instance is refused, with the process that is in the way; the folder is free again after close', async () => {
   await using folder = await temporaryFolder();
   {

@@ -1,4 +1,4 @@
-import { chmod, type FileHandle, mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
+import { chmod, type FileHandle, lstat, mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { Log } from '../log.ts';
 import { isTemporary, NotReadable, putFile, readSmallFile, TooLarge } from './cache-files.ts';
@@ -53,7 +53,9 @@ export class StapleCache {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       this.#handle = await open(folder);
       this.#names = new FolderSync(this.#handle);
-      if (((await this.#handle.stat()).mode & 0o077) !== 0) await chmod(folder, 0o700);
+      // What a link leads to is somebody else's to open or to close.
+      const own = await lstat(folder);
+      if (own.isDirectory() && (own.mode & 0o077) !== 0) await chmod(folder, 0o700);
     } catch (error) {
       this.#writeFailed(error, folder);
     }

@@ -16,14 +16,15 @@ interface Json {
 /** Adds `ocsp` and its commands. Each loads its own file only, and prints what that found. */
 export function addOcspCommands(program: Command, defaultConfig: string): void {
   const ocsp = program.command('ocsp').description('look at, ask for and put in OCSP responses');
-  const command = (words: string, description: string): Command => ocsp.command(words).description(description).option('--json', 'everything, as JSON');
+  const command = (words: string, description: string): Command =>
+    ocsp.command(words).description(description).option('--json', 'everything, as JSON').showHelpAfterError(`(see staplegate ocsp ${words} --help)`);
   const withConfig = (words: string, description: string): Command =>
-    command(words, description).option('-c, --config <file>', 'configuration file', defaultConfig);
+    command(words, description).option('-c, --config <file>', 'configuration file', fileName, defaultConfig);
 
   command('verify', 'judge a response as the server would: exits 0 when it would be stapled')
-    .requiredOption('--issuer <file>', 'certificate that issued the one in question, PEM or DER')
-    .option('--cert <file>', 'the certificate in question, PEM or DER; without it the response must be about exactly one')
-    .requiredOption('--response <file>', 'the response, DER or PEM; - for standard input')
+    .requiredOption('--issuer <file>', 'certificate that issued the one in question, PEM or DER', fileName)
+    .option('--cert <file>', 'the certificate in question, PEM or DER; without it the response must be about exactly one', fileName)
+    .requiredOption('--response <file>', 'the response, DER or PEM; - for standard input', fileName)
     .option('--at <time>', 'judge at this time instead of now: ISO 8601 with Z or an offset, a date, seconds since the epoch, or YYYYMMDDHHMMSSZ', moment)
     .option('--max-age <duration>', 'as ocsp.max_age: refuse what is older than this; -1 for no limit', notation(ageLimit))
     .addOption(
@@ -40,28 +41,28 @@ export function addOcspCommands(program: Command, defaultConfig: string): void {
     });
 
   command('inspect', 'show everything that a response or a request says')
-    .argument('<file>', 'DER, PEM or base64; - for standard input')
+    .argument('<file>', 'DER, PEM or base64; - for standard input', fileName)
     .action(async (file: string, { json }: Json) => {
       const { inspect } = await import('./inspect.ts');
       await print(inspect(file), json);
     });
 
   command('request', 'make the question to ask about a certificate')
-    .requiredOption('--issuer <file>', 'certificate that issued the one in question, PEM or DER')
-    .requiredOption('--cert <file>', 'the certificate in question, PEM or DER')
+    .requiredOption('--issuer <file>', 'certificate that issued the one in question, PEM or DER', fileName)
+    .requiredOption('--cert <file>', 'the certificate in question, PEM or DER', fileName)
     .addOption(new Option('--hash <name>', 'hash that names the certificate').choices(['sha1', 'sha256'] satisfies CertIdHash[]).default('sha1'))
     .option('--nonce', 'with a random nonce')
-    .option('--out <file>', 'write the DER there')
+    .option('--out <file>', 'write the DER there', fileName)
     .action(async ({ json, ...options }: RequestOptions & Json) => {
       const { request } = await import('./request.ts');
       await print(request(options), json);
     });
 
   command('fetch', 'ask the responder now, verify, and say what came')
-    .requiredOption('--cert <file>', 'the certificate, PEM or DER, alone or with its chain')
-    .option('--issuer <file>', 'certificate that issued it, where it is not found in the file or beside it')
+    .requiredOption('--cert <file>', 'the certificate, PEM or DER, alone or with its chain', fileName)
+    .option('--issuer <file>', 'certificate that issued it, where it is not found in the file or beside it', fileName)
     .option('--url <url>', 'responder to ask instead of the one that the certificate names', url)
-    .option('--out <file>', 'write the response there (DER) if it passes')
+    .option('--out <file>', 'write the response there (DER) if it passes', fileName)
     .option('--timeout <duration>', 'as ocsp.timeout', notation(deadline))
     .action(async ({ json, ...options }: FetchOptions & Json) => {
       const { fetch } = await import('./fetch.ts');
@@ -80,7 +81,7 @@ export function addOcspCommands(program: Command, defaultConfig: string): void {
   command('probe', 'show what a client sees of a server: exits 0 when it staples a valid response that says good')
     .argument('<host>', 'HOST[:PORT] or [IPv6][:PORT]; the port is 443 unless it says otherwise', host)
     .option('--servername <name>', 'name to ask for, if it is not that of the host')
-    .option('--cafile <file>', 'certificates to trust instead of the usual ones, PEM or DER')
+    .option('--cafile <file>', 'certificates to trust instead of the usual ones, PEM or DER', fileName)
     .action(async (target: Host, { json, ...options }: ProbeOptions & Json) => {
       const { probe } = await import('./probe.ts');
       await print(probe(target, options), json);
@@ -101,7 +102,7 @@ export function addOcspCommands(program: Command, defaultConfig: string): void {
     });
 
   withConfig('import', 'put in a response got by hand, for hosts with no way out')
-    .argument('<file>', 'DER, PEM or base64; - for standard input')
+    .argument('<file>', 'DER, PEM or base64; - for standard input', fileName)
     .action(async (file: string, { config, json }: { config: string } & Json) => {
       const { importFile } = await import('./import.ts');
       await print(importFile(file, config), json);
@@ -136,6 +137,12 @@ function notation<T>(type: { safeParse(text: string): { success: true; data: T }
     if (parsed.success) return parsed.data;
     throw new InvalidArgumentError(`It ${parsed.error.issues[0]?.message ?? 'is not valid'}.`);
   };
+}
+
+/** A shell variable that is not set, in quotation marks, is an empty name. */
+function fileName(text: string): string {
+  if (text !== '') return text;
+  throw new InvalidArgumentError('It must be the name of a file.');
 }
 
 function url(text: string): string {
