@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 
-/** A process of the bench's own beside the program: a responder, clients, a dummy. */
+/** A process of the bench's own beside the program: a responder, clients. */
 export class Neighbour {
   readonly #child: ChildProcess;
 

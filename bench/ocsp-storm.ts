@@ -9,13 +9,14 @@ import { Program } from './program.ts';
 import { signedAnswers } from './responder.ts';
 
 /**
- * The first fetch for many certificates from one responder, and what handshakes feel of it, compared with the quiet
- * afterwards: `node bench/ocsp-storm.ts [COUNT]`. Where all share two cores, the responder and the supervisor take CPU time from
- * the client as well, so the quiet is measured again beside dummies that take the same shares and do nothing.
+ * The first fetch for many certificates from one responder, and what handshakes feel of it: `node bench/ocsp-storm.ts [COUNT]`. Every
+ * few seconds the responder is stopped, and with it the storm, so that handshakes with and without it are measured in turn, beside
+ * the same neighbours.
  */
 
 const count = Number(process.argv[2] ?? 10_000);
-const quiet = 20_000;
+/** Milliseconds of storm, and of pause: less than a question may take. */
+const turn = 4_000;
 const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-bench-'));
 const responder = new Neighbour('responder-process.ts');
 const { port } = await responder.ask<{ port: number }>();
@@ -32,35 +33,54 @@ const program = await Program.start(folder, material, (line, after) => {
   last = after;
   if (++good === count) done.resolve();
 });
-const order: HandshakeOrder = { port: program.port, names: material.names.slice(0, 20), perSecond: 50 };
+const order: HandshakeOrder = { port: program.port, names: material.names.slice(0, 20), perSecond: 100 };
 const clients = new Neighbour('handshakes.ts', JSON.stringify(order));
 const pids = { supervisor: program.pid, worker: await program.workerPid(), responder: responder.pid, clients: clients.pid, bench: process.pid };
 await setTimeout(500);
 await clients.ask();
 
-const during = async (work: () => Promise<unknown>) => {
+interface Handshakes {
+  times: number[];
+  cores: Record<string, number>[];
+}
+const during = async ({ times, cores }: Handshakes, work: () => Promise<unknown>): Promise<void> => {
   const { shares } = await cpuShares(pids, work);
-  const times = (await clients.ask<number[]>()).toSorted((a, b) => a - b);
-  const milliseconds = (q: number) => Number(quantile(times, q).toFixed(2));
-  return { handshakes: times.length, p50_ms: milliseconds(0.5), p99_ms: milliseconds(0.99), cores: shares };
+  cores.push(shares);
+  times.push(...(await clients.ask<number[]>()));
 };
-const beside = async (...shares: number[]) => {
-  const dummies = shares.filter((share) => share > 0.01).map((share) => new Neighbour('dummy.ts', String(share)));
-  await setTimeout(500);
-  await clients.ask();
-  const figures = await during(() => setTimeout(quiet));
-  await Promise.all(dummies.map((dummy) => dummy.end()));
-  return figures;
+const figures = ({ times, cores }: Handshakes) => {
+  const sorted = times.toSorted((a, b) => a - b);
+  const milliseconds = (q: number) => Number(quantile(sorted, q).toFixed(2));
+  const share = (name: string) => Number((cores.reduce((sum, shares) => sum + shares[name]!, 0) / cores.length).toFixed(2));
+  return {
+    handshakes: times.length,
+    p50_ms: milliseconds(0.5),
+    p99_ms: milliseconds(0.99),
+    cores: Object.fromEntries(Object.keys(pids).map((name) => [name, share(name)])),
+  };
 };
 
-const storm = await during(() => done.promise);
+const starting: Handshakes = { times: [], cores: [] };
+const storming: Handshakes = { times: [], cores: [] };
+const pausing: Handshakes = { times: [], cores: [] };
+// The start has work of its own: all certificates are looked at again when they are watched.
+await during(starting, () => Promise.race([setTimeout(turn), done.promise]));
+for (;;) {
+  await during(storming, () => Promise.race([setTimeout(turn), done.promise]));
+  if (good === count) break;
+  process.kill(responder.pid, 'SIGSTOP');
+  await setTimeout(200);
+  await clients.ask();
+  await during(pausing, () => setTimeout(turn));
+  process.kill(responder.pid, 'SIGCONT');
+  await setTimeout(200);
+  await clients.ask();
+}
 const { asked, most } = await responder.ask<{ asked: number; most: number }>();
 const peak = await program.memory('VmHWM');
-await setTimeout(5_000);
-const { responder: responderShare = 0, supervisor: supervisorShare = 0, bench: benchShare = 0 } = storm.cores;
-const idle = await beside();
-const idleBesideResponder = await beside(responderShare + benchShare);
-const idleBesideAll = await beside(responderShare + benchShare, supervisorShare);
+const start = figures(starting);
+const storm = figures(storming);
+const pause = figures(pausing);
 
 console.log(
   JSON.stringify({
@@ -68,16 +88,15 @@ console.log(
     certificates: count,
     listening_ms: Math.round(program.listeningAfter),
     storm_seconds: Number(((last - first) / 1000).toFixed(1)),
+    paused_seconds: (pausing.cores.length * (turn + 200)) / 1000,
     most_connections: most,
     asked,
     supervisor_peak_mb: Math.round(peak / 1024),
     supervisor_after_mb: Math.round((await program.memory('VmRSS')) / 1024),
+    start,
     storm,
-    idle,
-    idle_beside_dummy_responder: idleBesideResponder,
-    idle_beside_dummy_supervisor_too: idleBesideAll,
-    p99_ratio: Number((storm.p99_ms / idle.p99_ms).toFixed(2)),
-    p99_ratio_beside_dummy_responder: Number((storm.p99_ms / idleBesideResponder.p99_ms).toFixed(2)),
+    pause,
+    p99_ratio: Number((storm.p99_ms / pause.p99_ms).toFixed(2)),
   }),
 );
 await Promise.all([clients.end(), responder.end()]);
