@@ -4,10 +4,12 @@ import dns from 'node:dns';
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import test, { before, describe } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Authority } from '../src/demo/authority.ts';
 import { startOcspResponder } from '../src/demo/ocsp-responder.ts';
 import { certIdFor, type OcspSubject } from '../src/ocsp/cert-id.ts';
+import { systemClock } from '../src/ocsp/clock.ts';
 import { encodeRequest, getPath } from '../src/ocsp/request.ts';
 import { type Answer, fetchResponse, type Question } from '../src/ocsp/responder.ts';
 import { guardedLookup, isRefusedAddress } from '../src/ocsp/responder-address.ts';
@@ -216,6 +218,31 @@ for (const addresses of [
     assert.equal(responder.requests[0]?.headers.host, `ocsp.example.org:${responder.port}`);
   });
 }
+
+test('a name that is not found out takes one lookup, however many questions wait for it', async (t) => {
+  await using responder = await FaultyResponder.start(authority);
+  const answers: (() => void)[] = [];
+  const lookup = (_name: string, _options: object, callback: (error: null, addresses: object[]) => void) =>
+    void answers.push(() => callback(null, [{ address: '127.0.0.1', family: 4 }]));
+  const { mock } = t.mock.method(dns, 'lookup', lookup as never);
+  const impatient = { timeout: 20, clock: systemClock };
+  const url = `http://hangs.example.org:${responder.port}`;
+  await failure(ask(url, impatient), 'responder_timeout');
+  await failure(ask(url, { ...impatient, configured: true }), 'responder_timeout');
+  const third = ask(url);
+  await failure(ask(`http://other.example.org:${responder.port}`, impatient), 'responder_timeout');
+  assert.deepEqual(
+    mock.calls.map(({ arguments: [name] }) => name),
+    ['hangs.example.org', 'other.example.org'],
+  );
+  answers[0]!();
+  assert.equal((await third).accepted.certStatus, 'good');
+  // What was found out is not remembered.
+  const later = ask(url);
+  while (answers.length < 3) await nextTurn();
+  answers[2]!();
+  await later;
+});
 
 test('nobody there, a connection that breaks, and something that is not HTTP are outages', async () => {
   const refused = await failure(ask(await unreachableUrl()), 'responder_unreachable');

@@ -4,7 +4,7 @@ import https from 'node:https';
 import { isIP, type Socket } from 'node:net';
 import tls from 'node:tls';
 import type { ForwardProxy } from './forward-proxy.ts';
-import { guardedLookup } from './responder-address.ts';
+import { guardedLookup, sharedLookup } from './responder-address.ts';
 
 interface Options {
   method: string;
@@ -17,6 +17,7 @@ const connection = {
   agent: false,
   // All addresses of a name are tried; Node's 250 ms for each would give up on those far away.
   autoSelectFamilyAttemptTimeout: 1000,
+  lookup: sharedLookup,
 };
 
 /** Begins a request to the host that the URL names. */

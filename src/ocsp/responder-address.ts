@@ -26,14 +26,40 @@ export function isRefusedAddress(host: string): boolean {
 /** What {@link guardedLookup} fails with when a name has only refused addresses. */
 export const refusedAddressCode = 'ERR_REFUSED_ADDRESS';
 
-/** Looks names up as `dns.lookup` does and leaves refused addresses out: the check is on the very address that is connected to. */
-export const guardedLookup: LookupFunction = (hostname, options, callback) => {
+type Found = (error: NodeJS.ErrnoException | null, addresses: dns.LookupAddress[]) => void;
+
+/**
+ * Who waits for the addresses of a name. A name server that does not answer holds a lookup for longer than `ocsp.timeout`, and Node does two at
+ * a time: without this, repeated questions about one such name would keep all other names waiting.
+ */
+const waiting = new Map<string, Found[]>();
+
+function addressesOf(hostname: string, options: Parameters<LookupFunction>[1], found: Found): void {
+  const key = [hostname, options.family, options.hints].join(' ');
+  const others = waiting.get(key);
+  if (others !== undefined) return void others.push(found);
+  const all = [found];
+  waiting.set(key, all);
   dns.lookup(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error) return callback(error, '', 0);
-    const allowed = addresses.filter(({ address }) => !isRefusedAddress(address));
-    const [first] = allowed;
-    if (first === undefined) return callback(Object.assign(new Error('refused address'), { code: refusedAddressCode }), '', 0);
-    if (options.all === true) return callback(null, allowed);
-    callback(null, first.address, first.family);
+    waiting.delete(key);
+    for (const tell of all) tell(error, addresses);
   });
-};
+}
+
+const lookupOf =
+  (isAllowed: (address: string) => boolean): LookupFunction =>
+  (hostname, options, callback) =>
+    addressesOf(hostname, options, (error, addresses) => {
+      if (error) return callback(error, '', 0);
+      const allowed = addresses.filter(({ address }) => isAllowed(address));
+      const [first] = allowed;
+      if (first === undefined) return callback(Object.assign(new Error('refused address'), { code: refusedAddressCode }), '', 0);
+      if (options.all === true) return callback(null, allowed);
+      callback(null, first.address, first.family);
+    });
+
+/** Looks names up as `dns.lookup` does, each once at a time. */
+export const sharedLookup = lookupOf(() => true);
+
+/** The same without refused addresses: the check is on the very address that is connected to. */
+export const guardedLookup = lookupOf((address) => !isRefusedAddress(address));
