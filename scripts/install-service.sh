@@ -60,6 +60,20 @@ echo 'unit: /usr/lib/systemd/system/staplegate.service'
 install -m 0644 systemd/staplegate.sysusers.conf "$DESTDIR/usr/lib/sysusers.d/staplegate.conf"
 systemd-sysusers ${DESTDIR:+"--root=$DESTDIR"} staplegate.conf
 echo 'user and group: staplegate'
+# Node keeps compiled code by user, and trusts what it finds: made by the user of the service, it belongs to root from then on.
+if [ -z "$DESTDIR" ]; then
+  compiled=$root/node_modules/.compiled
+  rm -rf "$compiled"
+  install -d -m 0700 -o staplegate -g staplegate "$compiled"
+  node=$root/node_modules/.bin/node
+  [ -x "$node" ] || node=node
+  as_service() { setpriv --reuid=staplegate --regid=staplegate --clear-groups env NODE_COMPILE_CACHE="$compiled" "$@"; }
+  as_service scripts/staplegate --version >/dev/null
+  as_service "$node" -e "Promise.all(['commands/run.ts', 'worker/process.ts'].map((file) => import('$root/src/' + file))).then(() => process.exit())"
+  chown -R root:root "$compiled"
+  chmod -R u=rwX,go=rX "$compiled"
+  echo "compiled code: $compiled"
+fi
 ln -sfn "$program/scripts/staplegate" "$DESTDIR/usr/local/bin/staplegate"
 echo 'command: /usr/local/bin/staplegate'
 
