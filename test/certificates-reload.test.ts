@@ -22,7 +22,10 @@ async function reloading(t: TestContext, config: Config) {
   const events = new EventEmitter();
   /** Every certificate that was handed out, in order. */
   const handedOut: string[] = [];
-  const store = new CertificateStore({ log, onChange: (_, certificates) => handedOut.push(...certificates.map((certificate) => certificate.fingerprint)) });
+  const store = new CertificateStore({
+    log,
+    onChange: (changed) => handedOut.push(...[...changed.values()].flat().map((certificate) => certificate.fingerprint)),
+  });
   await store.load(config);
   const onChange = async (paths: string[]) => {
     await store.recheck(paths);

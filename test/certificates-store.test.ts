@@ -19,8 +19,8 @@ async function put(source: { certificate: string; key: string }, issued: Issued)
 function make(now?: () => number) {
   const log = memoryLog();
   const changes: string[] = [];
-  const onChange = (virtualHost: string, certificates: readonly { fingerprint: string }[]) => {
-    changes.push(`${virtualHost} ${certificates.map((certificate) => certificate.fingerprint).join(' ')}`);
+  const onChange = (changed: ReadonlyMap<string, readonly { fingerprint: string }[]>) => {
+    for (const [virtualHost, certificates] of changed) changes.push(`${virtualHost} ${certificates.map((certificate) => certificate.fingerprint).join(' ')}`);
   };
   const store = new CertificateStore({ log, onChange, ...(now && { now }) });
   const serving = (host: string) => store.identities(host).map((certificate) => certificate.fingerprint);

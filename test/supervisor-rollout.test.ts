@@ -26,7 +26,11 @@ class StandInStapler {
     return this.entries.map(({ certificate }) => certificate.fingerprint);
   }
 
+  /** How often it was given all entries. */
+  told = 0;
+
   setCertificates(entries: readonly StaplerEntry[]): void {
+    this.told += 1;
     this.entries = entries;
   }
 
@@ -139,7 +143,7 @@ test('at the start each virtual host is awaited until its staples had their chan
 
 test('a renewed certificate switches together with its staple', async () => {
   const { rollout, stapler, switched, serving } = await begun();
-  const proposed = rollout.propose('a.test', [certificate('new')]);
+  const proposed = rollout.propose(new Map([['a.test', [certificate('new')]]]));
   assert.deepEqual(stapler.fingerprints, ['old', 'new'], 'the new one is fetched for, the old one still cared for');
   rollout.review();
   assert.deepEqual(serving(), ['old']);
@@ -157,7 +161,7 @@ test('a renewed certificate switches together with its staple', async () => {
 
 test('a certificate that need not be stapled switches once its first attempt has failed', async () => {
   const { rollout, stapler, switched, serving } = await begun();
-  const proposed = rollout.propose('a.test', [certificate('new')]);
+  const proposed = rollout.propose(new Map([['a.test', [certificate('new')]]]));
   stapler.end('new', 'nothing');
   await proposed;
   assert.deepEqual([serving(), switched], [['new'], ['a.test']]);
@@ -165,7 +169,7 @@ test('a certificate that need not be stapled switches once its first attempt has
 
 test('a responder that hangs holds a switch up for ocsp.timeout, not longer', async () => {
   const { rollout, stapler, time, serving } = await begun();
-  const proposed = rollout.propose('a.test', [certificate('new')]);
+  const proposed = rollout.propose(new Map([['a.test', [certificate('new')]]]));
   assert.deepEqual(stapler.waits.at(-1), { fingerprint: 'new', timeout });
   time.now += timeout - 1;
   rollout.review();
@@ -178,7 +182,7 @@ test('a responder that hangs holds a switch up for ocsp.timeout, not longer', as
 
 test('must-staple (RFC 7633): the old certificate serves until the staple of the new one is here; said once', async () => {
   const { rollout, stapler, log, time, switched, serving } = await begun();
-  const proposed = rollout.propose('a.test', [certificate('new', { mustStaple: true })]);
+  const proposed = rollout.propose(new Map([['a.test', [certificate('new', { mustStaple: true })]]]));
   stapler.end('new', 'nothing');
   await proposed;
   time.now += 3 * timeout;
@@ -196,7 +200,7 @@ test('must-staple (RFC 7633): the old certificate serves until the staple of the
 
 test('must-staple: when the old certificate runs out, the new one serves without its staple', async () => {
   const { rollout, stapler, time, serving } = await begun({ old: certificate('old', { notAfter: start + hour }) });
-  const proposed = rollout.propose('a.test', [certificate('new', { mustStaple: true })]);
+  const proposed = rollout.propose(new Map([['a.test', [certificate('new', { mustStaple: true })]]]));
   stapler.end('new', 'nothing');
   await proposed;
   time.now = start + hour - 1;
@@ -209,7 +213,7 @@ test('must-staple: when the old certificate runs out, the new one serves without
 
 test('nothing is waited for where stapling is off', async () => {
   const { rollout, stapler, serving } = await begun({ ocsp: { stapling: false } });
-  const proposed = rollout.propose('a.test', [certificate('new', { mustStaple: true })]);
+  const proposed = rollout.propose(new Map([['a.test', [certificate('new', { mustStaple: true })]]]));
   rollout.review();
   assert.deepEqual(serving(), ['new']);
   stapler.end('new', 'nothing');
@@ -218,7 +222,7 @@ test('nothing is waited for where stapling is off', async () => {
 
 test('two key types switch together, when both are ready', async () => {
   const { rollout, stapler, serving } = await begun();
-  const proposed = rollout.propose('a.test', [certificate('ecdsa', { mustStaple: true }), certificate('rsa', { mustStaple: true })]);
+  const proposed = rollout.propose(new Map([['a.test', [certificate('ecdsa', { mustStaple: true }), certificate('rsa', { mustStaple: true })]]]));
   stapler.end('rsa', 'staple');
   stapler.end('ecdsa', 'nothing');
   await proposed;
@@ -230,9 +234,9 @@ test('two key types switch together, when both are ready', async () => {
 
 test('the same certificates again, read anew, are no switch, and take back a proposal that waits', async () => {
   const { rollout, stapler, switched, serving } = await begun();
-  const proposed = rollout.propose('a.test', [certificate('new')]);
+  const proposed = rollout.propose(new Map([['a.test', [certificate('new')]]]));
   // Every reload reads the files again: other objects, the same bytes, perhaps under another name.
-  await rollout.propose('a.test', [certificate('old', { file: 'moved.pem' })]);
+  await rollout.propose(new Map([['a.test', [certificate('old', { file: 'moved.pem' })]]]));
   assert.deepEqual(stapler.fingerprints, ['old']);
   stapler.end('new', 'staple');
   await proposed;
@@ -242,8 +246,8 @@ test('the same certificates again, read anew, are no switch, and take back a pro
 
 test('a second proposal takes the place of one that waits', async () => {
   const { rollout, stapler, switched, serving } = await begun();
-  const first = rollout.propose('a.test', [certificate('second', { mustStaple: true })]);
-  const second = rollout.propose('a.test', [certificate('third', { mustStaple: true })]);
+  const first = rollout.propose(new Map([['a.test', [certificate('second', { mustStaple: true })]]]));
+  const second = rollout.propose(new Map([['a.test', [certificate('third', { mustStaple: true })]]]));
   assert.deepEqual(stapler.fingerprints, ['old', 'third']);
   stapler.end('second', 'staple');
   await first;
@@ -255,7 +259,7 @@ test('a second proposal takes the place of one that waits', async () => {
 
 test('a virtual host that is removed while its certificate waits is forgotten', async () => {
   const { rollout, stapler, switched } = await begun();
-  const proposed = rollout.propose('a.test', [certificate('new')]);
+  const proposed = rollout.propose(new Map([['a.test', [certificate('new')]]]));
   rollout.setVirtualHosts(virtualHosts(['b.test']));
   assert.deepEqual(stapler.entries, []);
   stapler.end('new', 'staple');
@@ -267,9 +271,26 @@ test('a virtual host that is removed while its certificate waits is forgotten', 
 test('a virtual host without a certificate takes the first one at once', async () => {
   const { rollout, stapler, serving } = await begun();
   rollout.setVirtualHosts(virtualHosts(['a.test', 'b.test']));
-  const proposed = rollout.propose('b.test', [certificate('first', { mustStaple: true })]);
+  const proposed = rollout.propose(new Map([['b.test', [certificate('first', { mustStaple: true })]]]));
   rollout.review();
   assert.deepEqual(serving('b.test'), ['first']);
   stapler.end('first', 'nothing');
   await proposed;
+});
+
+test('a thousand virtual hosts switch together: the stapler is told of all certificates a few times, not for each', async () => {
+  const names = Array.from({ length: 1_000 }, (_, i) => `n${i}.test`);
+  const stapler = new StandInStapler();
+  const switches: (readonly string[])[] = [];
+  const made = new Rollout({ stapler, log: recordedLog(), now: () => start, onSwitch: (hosts) => void switches.push(hosts) });
+  made.setVirtualHosts(virtualHosts(names));
+  const having = (prefix: string) => new Map(names.map((name) => [name, [certificate(`${prefix} of ${name}`)]]));
+  for (const name of names) stapler.end(`old of ${name}`, 'staple');
+  await made.begin(having('old'), 0);
+  const told = stapler.told;
+  for (const name of names) stapler.end(`new of ${name}`, 'nothing');
+  switches.length = 0;
+  await made.propose(having('new'));
+  assert.deepEqual(switches.flat(), names);
+  assert.deepEqual([switches.length, stapler.told - told], [1, 2]);
 });

@@ -8,8 +8,8 @@ import { inSlices } from './in-slices.ts';
 
 export interface CertificateStoreOptions {
   log: Log;
-  /** The certificates of a virtual host have changed; called by a recheck, not by a load. */
-  onChange?: (virtualHost: string, certificates: readonly Certificate[]) => void;
+  /** These virtual hosts have other certificates now; called by a recheck, not by a load. */
+  onChange?: (changed: ReadonlyMap<string, readonly Certificate[]>) => void;
   /** Milliseconds since the epoch. */
   now?: () => number;
 }
@@ -63,10 +63,9 @@ export class CertificateStore {
       await inSlices(affected, (pair) => this.#read(pair, paths === undefined));
       const before = this.#assigned.certificates;
       this.#assign();
-      for (const [virtualHost, certificates] of this.#assigned.certificates) {
-        const previous = before.get(virtualHost) ?? [];
-        if (!areSame(previous, certificates)) this.#report(virtualHost, certificates, previous);
-      }
+      const others = [...this.#assigned.certificates].filter(([virtualHost, certificates]) => !areSame(before.get(virtualHost) ?? [], certificates));
+      for (const [virtualHost, certificates] of others) this.#say(virtualHost, certificates, before.get(virtualHost) ?? []);
+      if (others.length > 0) this.#onChange(new Map(others));
     });
   }
 
@@ -148,12 +147,11 @@ export class CertificateStore {
     }
   }
 
-  #report(virtualHost: string, certificates: readonly Certificate[], previous: readonly Certificate[]): void {
+  #say(virtualHost: string, certificates: readonly Certificate[], previous: readonly Certificate[]): void {
     for (const { source, keyType, fingerprint, notAfter } of certificates.filter((certificate) => !previous.includes(certificate))) {
       const facts = { virtual_host: virtualHost, file: source.certificate, key_type: keyType, fingerprint, not_after: new Date(notAfter).toISOString() };
       this.#log.info('certificate changed', facts);
     }
-    this.#onChange(virtualHost, certificates);
   }
 }
 

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { areServedAlike, type Certificate } from '../certificates/certificate.ts';
 import { encodePem } from '../certificates/pem.ts';
 import type { OcspPolicy, VirtualHost } from '../config/schema.ts';
@@ -31,6 +32,7 @@ export class Rollout {
   readonly #serving = new Map<string, readonly Certificate[]>();
   /** Read at the start, and in service as soon as they had their chance of a staple. */
   #starting: ReadonlyMap<string, readonly Certificate[]> = new Map();
+  #reviewing: Promise<void> | undefined;
   readonly #awaiting = new Map<string, { certificates: readonly Certificate[]; since: number; said: boolean }>();
 
   constructor(options: RolloutOptions) {
@@ -93,31 +95,50 @@ export class Rollout {
     return mustStaple ? stapler.firstStaple(fingerprint, startupWaitMs) : stapler.settled(fingerprint, Math.min(startupWaitMs, courtesyWaitMs));
   }
 
-  /** A virtual host has other certificates: they switch when `review` finds them ready. Resolves after their first chance. */
-  async propose(virtualHost: string, certificates: readonly Certificate[]): Promise<void> {
-    if (areSame(this.certificates(virtualHost), certificates)) {
-      this.#awaiting.delete(virtualHost);
-      this.#serving.set(virtualHost, certificates);
-      this.#tellStapler();
-      return;
+  /**
+   * Virtual hosts have these certificates now: those that are others than before switch when `review` finds them ready. Resolves
+   * after their first chance.
+   */
+  async propose(proposals: ReadonlyMap<string, readonly Certificate[]>): Promise<void> {
+    const since = this.#options.now();
+    const others: [string, readonly Certificate[]][] = [];
+    for (const [virtualHost, certificates] of proposals) {
+      if (areSame(this.certificates(virtualHost), certificates)) {
+        this.#awaiting.delete(virtualHost);
+        this.#serving.set(virtualHost, certificates);
+      } else {
+        this.#awaiting.set(virtualHost, { certificates, since, said: false });
+        others.push([virtualHost, certificates]);
+      }
     }
-    this.#awaiting.set(virtualHost, { certificates, since: this.#options.now(), said: false });
     this.#tellStapler();
-    const { timeout } = this.#policies.get(virtualHost) ?? { timeout: 0 };
-    await Promise.all(certificates.map(({ fingerprint }) => this.#options.stapler.settled(fingerprint, timeout)));
-    this.review();
+    const { stapler } = this.#options;
+    const chances = others.map(async ([virtualHost, certificates]) => {
+      const { timeout } = this.#policies.get(virtualHost) ?? { timeout: 0 };
+      await Promise.all(certificates.map(({ fingerprint }) => stapler.settled(fingerprint, timeout)));
+      await this.#reviewSoon();
+    });
+    await Promise.all(chances);
+  }
+
+  /** Once for all that are settled now: there may be ten thousand, and each review looks at all. */
+  #reviewSoon(): Promise<void> {
+    this.#reviewing ??= setImmediate().then(() => {
+      this.#reviewing = undefined;
+      this.review();
+    });
+    return this.#reviewing;
   }
 
   /** Switches what is ready. To be called when a staple came, and from time to time. */
   review(): void {
+    const switched: string[] = [];
     for (const [virtualHost, waiting] of this.#awaiting) {
       const missing = waiting.certificates.find((certificate) => !this.#isReady(virtualHost, certificate, waiting.since));
       if (missing === undefined) {
         this.#awaiting.delete(virtualHost);
         this.#serving.set(virtualHost, waiting.certificates);
-        // Workers have the new certificates before the staples of the old ones go.
-        this.#options.onSwitch([virtualHost]);
-        this.#tellStapler();
+        switched.push(virtualHost);
       } else if (missing.mustStaple && !waiting.said) {
         waiting.said = true;
         this.#options.log.warn('the new certificate must be stapled: the old one is served until its staple is here', {
@@ -127,6 +148,10 @@ export class Rollout {
         });
       }
     }
+    if (switched.length === 0) return;
+    // Workers have the new certificates before the staples of the old ones go.
+    this.#options.onSwitch(switched);
+    this.#tellStapler();
   }
 
   #isReady(virtualHost: string, { fingerprint, mustStaple }: Certificate, since: number): boolean {

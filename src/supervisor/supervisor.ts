@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { serveControl } from '../admin/control.ts';
 import { stapleHandlers } from '../admin/staples.ts';
 import type { Status } from '../admin/status.ts';
+import type { Certificate } from '../certificates/certificate.ts';
 import { CertificateStore } from '../certificates/store.ts';
 import { FileWatcher } from '../certificates/watcher.ts';
 import { loadConfig } from '../config/load.ts';
@@ -66,7 +67,7 @@ export class Supervisor {
     this.#config = config;
     this.#sockets = sockets;
     this.#log = log;
-    this.#store = new CertificateStore({ log, onChange: (virtualHost, certificates) => void this.#rollout.propose(virtualHost, certificates) });
+    this.#store = new CertificateStore({ log, onChange: (changed) => void this.#rollout.propose(changed) });
     this.#stapler = new Stapler({
       directory: config.stateDir,
       log,
@@ -130,7 +131,7 @@ export class Supervisor {
     await this.#workers.start(workerCount(config), sockets, 0);
     this.#sayListening(sockets);
     await this.#store.load(config);
-    const certificates = new Map(opened.map(({ serverName }) => [serverName, this.#store.identities(serverName)]));
+    const certificates = this.#certificatesOf(opened);
     const isServable = opened.length < config.virtualHosts.length || [...certificates.values()].some((own) => own.length > 0);
     if (config.listen.some(({ protocol }) => protocol === 'https') && !isServable) {
       throw new StartError('no virtual host has a usable certificate; see the messages above');
@@ -267,7 +268,11 @@ export class Supervisor {
     this.#config = config;
     const opened = openedHosts(config);
     this.#rollout.setVirtualHosts(opened);
-    await Promise.all(opened.map(({ serverName }) => this.#rollout.propose(serverName, this.#store.identities(serverName))));
+    await this.#rollout.propose(this.#certificatesOf(opened));
+  }
+
+  #certificatesOf(virtualHosts: readonly VirtualHost[]): Map<string, readonly Certificate[]> {
+    return new Map(virtualHosts.map(({ serverName }) => [serverName, this.#store.identities(serverName)]));
   }
 
   #sayListening(sockets: readonly InheritedSocket[]): void {
