@@ -5,11 +5,16 @@ import * as https from 'node:https';
 import * as net from 'node:net';
 import test from 'node:test';
 import { Authority } from '../src/demo/authority.ts';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { HttpFront } from '../src/engine/http-front.ts';
 import { failedWrite, isEndOfReset, readsOnAfterFailedWrite } from '../src/engine/early-answer.ts';
 import { RawBackend, answering, closedPort, httpBackend, messages } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { both, startFront } from './support/front.ts';
+import { answerOf, errorCodes, Http2Client, startHttp2Front } from './support/http2.ts';
+import { execute } from './support/program.ts';
 import { startPython } from './support/python.ts';
+import { needs } from './support/tools.ts';
 
 /** Answers that come before the end of their request (RFC 9110, 10.1.1; RFC 9112, 9.3). */
 
@@ -219,4 +224,64 @@ both('an answer without a length that ends by a reset is not taken for a whole o
     const text = await front.all(post('/', `Content-Length: ${body.length}\r\n`) + body);
     assert.doesNotMatch(text, /\r\n0\r\n\r\n$/);
   }
+});
+
+test('curl hears over HTTP/2, too, that its upload is refused', { ...needs('curl'), timeout: 30_000 }, async (t) => {
+  const { url } = await httpBackend(t, (req, res) => {
+    res.writeHead(413, { 'Content-Length': 2 }).end('no', () => req.socket.destroy());
+  });
+  const front = await startHttp2Front(t, configOf({ backends: [url] }));
+  const upload = ['-s', '--http2-prior-knowledge', '-X', 'POST', '-H', 'Host: a.test', '-H', 'Expect:', '--data-binary', '@-'];
+  for (let n = 0; n < 5; n += 1) {
+    const { stdout, stderr } = await execute('curl', [...upload, '-w', ' %{http_code}', `http://127.0.0.1:${front.port}/`], {
+      input: Buffer.alloc(5_000_000, 'x'),
+    });
+    assert.equal(stdout, 'no 413', stderr);
+  }
+});
+
+test('who goes on sending over HTTP/2 after its answer may not send for ever', { timeout: 10_000 }, async (t) => {
+  const { url } = await httpBackend(t, (_req, res) => void res.writeHead(413, { 'Content-Length': 2 }).end('no'));
+  const front = await startHttp2Front(t, configOf({ backends: [url] }));
+  const client = await Http2Client.connect(t, front.port);
+  const stream = client.open([':method', 'POST', ':path', '/']);
+  let taken = 0;
+  const more = (): void => {
+    while (!stream.closed && stream.write(Buffer.alloc(65_536), () => (taken += 65_536)));
+    stream.once('drain', more);
+  };
+  more();
+  const { status, body, rstCode } = await answerOf(stream);
+  assert.deepEqual([status, body, rstCode], [413, 'no', errorCodes.noError]);
+  assert.ok(taken < 4_000_000, `${taken} bytes were taken of a body that nobody wants`);
+});
+
+both('a client that sends slowly after its answer is listened to, but not for ever', async (t, engine) => {
+  const accept = t.mock.method(HttpFront.prototype, 'accept');
+  const backend = await early().listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const begin = performance.now();
+  let later = 0;
+  const now = t.mock.method(performance, 'now', () => begin + later);
+  const client = await front.connect();
+  const { socket } = client;
+  const ended = once(socket, 'end');
+  const [{ arguments: [accepted] } = assert.fail()] = accept.mock.calls;
+  let sent = 0;
+  const send = async (bytes: string): Promise<void> => {
+    socket.write(bytes);
+    sent += bytes.length;
+    while (accepted.bytesRead < sent) await immediate();
+    // Long enough for whoever keeps the time to look at it.
+    for (const calls = now.mock.callCount(); now.mock.callCount() < calls + 3;) await immediate();
+  };
+  await send(post('/', 'Content-Length: 10000000\r\n'));
+  assert.equal((await client.answer()).status, 413);
+  await send('x'.repeat(300_000));
+  // The front closes its side, and reads on.
+  await ended;
+  for (later = 4_000; later < 30_000; later += 4_000) await send('x');
+  assert.ok(!accepted.destroyed);
+  later = 31_000;
+  await once(accepted, 'close');
 });

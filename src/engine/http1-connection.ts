@@ -24,6 +24,8 @@ const MAX_AHEAD = 65_536;
 const MAX_LEFT = 262_144;
 /** ms for that, and for a client to close after us. */
 const MAX_WAIT = 5_000;
+/** ms that a client which goes on sending is listened to (nginx's lingering_time). */
+const MAX_LINGER = 30_000;
 
 /**
  * A client's connection that speaks HTTP/1.0 or 1.1 (RFC 9112), after its TLS handshake or without one. Requests are
@@ -60,6 +62,8 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
 
   /** Our side is closed; what comes is dropped, until the client closes too. */
   #isLingering = false;
+  /** When that ends at the latest, by performance.now(). */
+  #lingerEnd = 0;
   #isTunnel = false;
   /** The handshake obeyed rules that are not in force any more: nothing new is taken from this connection. */
   #isOutdated = false;
@@ -129,6 +133,8 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
       // A slow client is still taking the end of its answer.
       this.#taken = taken;
       this.#limit(this.#host.timeouts.responseBody);
+    } else if (waiting === 0 && this.#body && this.#exchange?.isOver && !this.#isLingering) {
+      this.#linger();
     } else if (waiting > 0 || this.#exchange || this.#isLingering) {
       this.destroy();
     } else if (this.#input.length > 0) {
@@ -143,7 +149,8 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
 
   /** @param bytes valid until this returns */
   #read(bytes: Buffer): void {
-    if (this.#body) this.#bodyReads.add(bytes);
+    if (this.#isLingering) this.deadline = Math.min(performance.now() + MAX_WAIT, this.#lingerEnd);
+    else if (this.#body) this.#bodyReads.add(bytes);
     else this.#take(bytes);
   }
 
@@ -359,6 +366,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
     this.#isLingering = true;
     this.#input = NOTHING;
     this.#limit(MAX_WAIT);
+    this.#lingerEnd = performance.now() + MAX_LINGER;
     this.#socket.resume();
     this.#socket.end();
   }

@@ -25,6 +25,9 @@ export interface StreamOwner {
   left(stream: Stream): void;
 }
 
+/** ms that a client has to hear an answer before the rest of its request is refused. */
+const HEARING = 1_000;
+
 /** What may wait of an answer before its giver should. */
 const ENOUGH = 16_384;
 
@@ -167,7 +170,8 @@ export class Stream {
     if (!this.isSent) this.#owner.sender.end(this.id, this.#ending);
     this.isSent = true;
     if (this.isReceived) this.close();
-    // After the whole answer, what is left of the request is of no use to anyone (RFC 9113, 8.1).
-    else this.#owner.reset(this, ErrorCode.NO_ERROR);
+    // After the whole answer, what is left of the request is of no use to anyone (RFC 9113, 8.1). But curl 7 forgets an answer
+    // for a reset that it reads with it; until then the client may send what its window allows.
+    else setTimeout(() => this.reset(ErrorCode.NO_ERROR), HEARING).unref();
   }
 }

@@ -167,7 +167,7 @@ export class Streams implements StreamOwner {
   }
 
   #giveBack(stream: Stream, bytes: number): void {
-    const increment = stream.isReceived || bytes === 0 ? 0 : stream.receiveWindow.giveBack(bytes);
+    const increment = stream.isReceived || stream.isSent || bytes === 0 ? 0 : stream.receiveWindow.giveBack(bytes);
     if (increment > 0) this.sender.updateWindow(stream.id, increment);
   }
 }
