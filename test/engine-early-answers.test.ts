@@ -256,32 +256,37 @@ test('who goes on sending over HTTP/2 after its answer may not send for ever', {
   assert.ok(taken < 4_000_000, `${taken} bytes were taken of a body that nobody wants`);
 });
 
-both('a client that sends slowly after its answer is listened to, but not for ever', async (t, engine) => {
-  const accept = t.mock.method(HttpFront.prototype, 'accept');
-  const backend = await early().listen(t);
-  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
-  const begin = performance.now();
-  let later = 0;
-  const now = t.mock.method(performance, 'now', () => begin + later);
-  const client = await front.connect();
-  const { socket } = client;
-  const ended = once(socket, 'end');
-  const [{ arguments: [accepted] } = assert.fail()] = accept.mock.calls;
-  let sent = 0;
-  const send = async (bytes: string): Promise<void> => {
-    socket.write(bytes);
-    sent += bytes.length;
-    while (accepted.bytesRead < sent) await immediate();
-    // Long enough for whoever keeps the time to look at it.
-    for (const calls = now.mock.callCount(); now.mock.callCount() < calls + 3;) await immediate();
-  };
-  await send(post('/', 'Content-Length: 10000000\r\n'));
-  assert.equal((await client.answer()).status, 413);
-  await send('x'.repeat(300_000));
-  // The front closes its side, and reads on.
-  await ended;
-  for (later = 4_000; later < 30_000; later += 4_000) await send('x');
-  assert.ok(!accepted.destroyed);
-  later = 31_000;
-  await once(accepted, 'close');
-});
+for (const [much, rest] of [
+  ['little', 1_000],
+  ['much', 300_000],
+] as const) {
+  both(`a client that sends ${much} after its answer, and goes on slowly, is listened to, but not for ever`, async (t, engine) => {
+    const accept = t.mock.method(HttpFront.prototype, 'accept');
+    const backend = await early().listen(t);
+    const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+    const begin = performance.now();
+    let later = 0;
+    const now = t.mock.method(performance, 'now', () => begin + later);
+    const client = await front.connect();
+    const { socket } = client;
+    const ended = once(socket, 'end');
+    const [{ arguments: [accepted] } = assert.fail()] = accept.mock.calls;
+    let sent = 0;
+    const send = async (bytes: string): Promise<void> => {
+      socket.write(bytes);
+      sent += bytes.length;
+      while (accepted.bytesRead < sent) await immediate();
+      // Long enough for whoever keeps the time to look at it.
+      for (const calls = now.mock.callCount(); now.mock.callCount() < calls + 3;) await immediate();
+    };
+    await send(post('/', 'Content-Length: 10000000\r\n'));
+    assert.equal((await client.answer()).status, 413);
+    await send('x'.repeat(rest));
+    // The front closes its side, and reads on.
+    if (much === 'much') await ended;
+    for (later = 4_000; later < 30_000; later += 4_000) await send('x');
+    assert.ok(!accepted.destroyed);
+    later = 31_000;
+    await once(accepted, 'close');
+  });
+}

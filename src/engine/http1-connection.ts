@@ -133,8 +133,6 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
       // A slow client is still taking the end of its answer.
       this.#taken = taken;
       this.#limit(this.#host.timeouts.responseBody);
-    } else if (waiting === 0 && this.#body && this.#exchange?.isOver && !this.#isLingering) {
-      this.#linger();
     } else if (waiting > 0 || this.#exchange || this.#isLingering) {
       this.destroy();
     } else if (this.#input.length > 0) {
@@ -149,7 +147,7 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
 
   /** @param bytes valid until this returns */
   #read(bytes: Buffer): void {
-    if (this.#isLingering) this.deadline = Math.min(performance.now() + MAX_WAIT, this.#lingerEnd);
+    if (this.#isLingering) this.#listen();
     else if (this.#body) this.#bodyReads.add(bytes);
     else this.#take(bytes);
   }
@@ -286,6 +284,8 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
       this.#settle();
     } else if (this.#left < 0) {
       this.#linger();
+    } else if (this.#left < MAX_LEFT) {
+      this.#listen();
     }
     exchange.flushBody();
   }
@@ -347,11 +347,13 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
       this.#host.left(this);
     } else if (this.#isLast && this.#body === undefined) {
       this.#exchange = undefined;
+      this.#lingerEnd = performance.now() + MAX_LINGER;
       this.#linger();
     } else if (this.#body) {
       this.resumeBody();
+      this.#lingerEnd = performance.now() + MAX_LINGER;
       if (this.#isLast) this.#linger();
-      else this.#limit(MAX_WAIT);
+      else this.#listen();
     } else {
       this.#exchange = undefined;
       if (this.#host.isHurrying || this.#isOutdated) return this.endSoon();
@@ -365,10 +367,14 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
   #linger(): void {
     this.#isLingering = true;
     this.#input = NOTHING;
-    this.#limit(MAX_WAIT);
-    this.#lingerEnd = performance.now() + MAX_LINGER;
+    this.#listen();
     this.#socket.resume();
     this.#socket.end();
+  }
+
+  /** To what comes behind the answer. */
+  #listen(): void {
+    this.deadline = Math.min(performance.now() + MAX_WAIT, this.#lingerEnd);
   }
 
   #limit(ms: number): void {
