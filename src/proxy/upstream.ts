@@ -72,6 +72,13 @@ export function waitedInVain(): ProxyError {
   return new ProxyError('queue_timeout', 'no backend of the route had a place in time', { setting: 'timeouts.queue' });
 }
 
+/** Of all pools for which nobody has ever waited: ten thousand virtual hosts have as many. */
+const nobody: Set<Waiter> = new Set();
+
+function joined(waiters: Set<Waiter>, waiter: Waiter): Set<Waiter> {
+  return (waiters === nobody ? new Set<Waiter>() : waiters).add(waiter);
+}
+
 type Terms = Pick<Route, 'balance' | 'maxConnections' | 'maxQueue'>;
 
 /** The backends of one route, and the queue for them. */
@@ -82,9 +89,9 @@ export class UpstreamPool {
   readonly #maxQueue: number;
   #turn = 0;
   /** In the order of their coming. */
-  readonly #queue = new Set<Waiter>();
+  #queue = nobody;
   /** Who has had a place before, and is served first. */
-  readonly #returned = new Set<Waiter>();
+  #returned = nobody;
 
   constructor(upstreams: readonly Upstream[], { balance, maxConnections, maxQueue }: Terms) {
     this.#upstreams = upstreams;
@@ -117,7 +124,8 @@ export class UpstreamPool {
       const facts = { setting: 'virtual_hosts[].routes[].max_connections', queued: this.#queue.size };
       throw new ProxyError('backend_busy', 'every backend of the route is busy, and nobody more may wait', facts);
     }
-    (isRetry ? this.#returned : this.#queue).add(waiter);
+    if (isRetry) this.#returned = joined(this.#returned, waiter);
+    else this.#queue = joined(this.#queue, waiter);
     for (const { waiting } of this.#upstreams) waiting.add(this);
   }
 
