@@ -5,9 +5,8 @@ import type { VirtualHost } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import { respondersFor } from '../ocsp/staple-status.ts';
 import { reasonNotToStaple } from '../ocsp/unstapled-certificate.ts';
-import { readBackendFiles } from '../supervisor/backend-files.ts';
+import { readNamedFiles } from '../supervisor/named-files.ts';
 import { responseFile } from '../supervisor/rollout.ts';
-import { readClientAuthorities } from '../supervisor/tls-policies.ts';
 
 /** Problems are printed from the lists that the rooms keep; their log would say them twice. */
 const silent: Log = { error() {}, warn() {}, info() {}, debug() {} };
@@ -19,12 +18,11 @@ const silent: Log = { error() {}, warn() {}, info() {}, debug() {} };
  */
 export async function check(file: string): Promise<{ lines: string[]; ok: boolean }> {
   const config = await loadConfig(file);
-  const policies = readClientAuthorities(config, new Map());
-  const backends = readBackendFiles(config, new Map());
+  const files = readNamedFiles(config);
   const store = new CertificateStore({ log: silent });
   await store.load(config);
 
-  const problems = [...store.problems(), ...policies.problems, ...backends.problems];
+  const problems = [...store.problems(), ...files.problems];
   const ok = problems.every(({ severity }) => severity !== 'error');
   const lines = config.virtualHosts.flatMap((host) => {
     const certificates = store.identities(host.serverName);

@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { isDeepStrictEqual } from 'node:util';
 import { serveControl } from '../admin/control.ts';
 import { stapleHandlers } from '../admin/staples.ts';
@@ -13,15 +12,15 @@ import { Stapler } from '../ocsp/stapler.ts';
 import type { Snapshot } from '../snapshot.ts';
 import { version } from '../version.ts';
 import type { InheritedSocket } from '../worker/worker.ts';
-import { backendFileNames, readBackendFiles } from './backend-files.ts';
+import { backendFileNames } from './backend-files.ts';
+import { type NamedFiles, readNamedFiles } from './named-files.ts';
 import { Rollout } from './rollout.ts';
 import { StapleBatch } from './staple-batch.ts';
 import { notifyServiceManager } from './service-manager.ts';
 import type { Sockets } from './sockets.ts';
 import { TicketSecret } from './ticket-secret.ts';
-import { type PolicyProblem, readClientAuthorities } from './tls-policies.ts';
 import { virtualHostStatus } from './virtual-host-status.ts';
-import { resources, warnOfLimits, workerLimits } from './worker-limits.ts';
+import { resources, warnOfLimits, workerCount, workerLimits } from './worker-limits.ts';
 import { Workers } from './workers.ts';
 
 /** How often what time alone changes is looked at: certificates that became valid, old ones that ran out. */
@@ -48,9 +47,7 @@ export class Supervisor {
   readonly #configWatcher: FileWatcher;
   readonly #certificateWatcher: FileWatcher;
   #config: Config;
-  #clientAuthorities = new Map<string, string>();
-  #backendFiles = new Map<string, string>();
-  #policyProblems: PolicyProblem[] = [];
+  #files: NamedFiles = { clientAuthorities: new Map(), backendFiles: new Map(), problems: [] };
   #control: { close(): Promise<void> } | undefined;
   /** What workers accept on. */
   #inherited: readonly InheritedSocket[] = [];
@@ -120,7 +117,7 @@ export class Supervisor {
     const sockets = await this.#sockets.open(config.listen);
     this.#inherited = sockets;
     this.#workers.prepare(workerCount(config), sockets);
-    this.#readPolicies(config);
+    this.#readFiles(config);
     await this.#stapler.open();
     this.#stapler.keep = config.ocsp.keep;
     await this.#tickets.open(config.stateDir, config.tls.ticketRotation);
@@ -173,11 +170,7 @@ export class Supervisor {
   async #isInForce(): Promise<boolean> {
     try {
       const config = await loadConfig(this.#config.file);
-      const read = this.#readFiles(config);
-      return isDeepStrictEqual(
-        [config, read],
-        [this.#config, { authorities: this.#clientAuthorities, files: this.#backendFiles, problems: this.#policyProblems }],
-      );
+      return isDeepStrictEqual([config, readNamedFiles(config, this.#files)], [this.#config, this.#files]);
     } catch {
       return false; // the reload says what is wrong
     }
@@ -215,7 +208,7 @@ export class Supervisor {
         store: this.#store,
         stapler: this.#stapler,
         rollout: this.#rollout,
-        policyProblems: this.#policyProblems,
+        policyProblems: this.#files.problems,
       }),
     };
   }
@@ -247,23 +240,14 @@ export class Supervisor {
     this.#watchFiles();
   }
 
-  #readPolicies(config: Config): void {
-    const { authorities, files, problems } = this.#readFiles(config);
-    this.#clientAuthorities = authorities;
-    this.#backendFiles = files;
-    this.#policyProblems = problems;
-    for (const { severity, virtualHost, code, message } of problems) this.#log[severity](message, { code, virtual_host: virtualHost });
-  }
-
-  #readFiles(config: Config) {
-    const { authorities, problems } = readClientAuthorities(config, this.#clientAuthorities);
-    const backends = readBackendFiles(config, this.#backendFiles);
-    return { authorities, files: backends.files, problems: [...problems, ...backends.problems] };
+  #readFiles(config: Config): void {
+    this.#files = readNamedFiles(config, this.#files);
+    for (const { severity, virtualHost, code, message } of this.#files.problems) this.#log[severity](message, { code, virtual_host: virtualHost });
   }
 
   /** Reads what a configuration names and brings its certificates into service. */
   async #load(config: Config): Promise<void> {
-    this.#readPolicies(config);
+    this.#readFiles(config);
     await this.#store.load(config);
     this.#config = config;
     const opened = openedHosts(config);
@@ -285,8 +269,8 @@ export class Supervisor {
       config: this.#config,
       ...this.#rollout.inService(),
       awaited: this.#rollout.awaited,
-      clientAuthorities: this.#clientAuthorities,
-      backendFiles: this.#backendFiles,
+      clientAuthorities: this.#files.clientAuthorities,
+      backendFiles: this.#files.backendFiles,
       ticketSecret: this.#tickets.current,
       limits: workerLimits(this.#config.limits, resources(workerCount(this.#config))),
     };
@@ -309,7 +293,7 @@ export class Supervisor {
 
   /** The configuration with the authorities that it names, all pairs of certificate and key, and responses given by hand. */
   #watchFiles(): void {
-    this.#configWatcher.update([this.#config.file, ...this.#clientAuthorities.keys(), ...backendFileNames(this.#config)]);
+    this.#configWatcher.update([this.#config.file, ...this.#files.clientAuthorities.keys(), ...backendFileNames(this.#config)]);
     this.#certificateWatcher.update([...this.#store.files(), ...this.#stapler.files()], this.#store.directories());
   }
 
@@ -318,10 +302,6 @@ export class Supervisor {
     this.#queue = done.catch(() => {}); // the caller has the failure; the next in the queue must run nevertheless
     return done;
   }
-}
-
-function workerCount({ workers }: Config): number {
-  return workers === 'auto' ? availableParallelism() : workers;
 }
 
 /** The virtual hosts whose TLS ends here. */

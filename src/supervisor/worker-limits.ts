@@ -1,10 +1,15 @@
 import { readFileSync } from 'node:fs';
-import { totalmem } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import type { Config } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { WorkerLimits } from '../snapshot.ts';
 
 type Limits = Omit<Config['limits'], 'requestBodyRate'>;
+
+/** Worker processes; 0 serves in the supervisor. */
+export function workerCount({ workers }: Config): number {
+  return workers === 'auto' ? availableParallelism() : workers;
+}
 
 /** What the machine has to give. */
 export interface Resources {
