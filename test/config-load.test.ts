@@ -27,6 +27,7 @@ test('defaults are filled in, keys are camelCase, paths are absolute', () => {
     certificatesDir: '/etc/staplegate/certs',
     trustedProxies: [],
     shutdownGrace: 30_000,
+    tunnelGrace: 3_600_000,
     log: { level: 'info', format: 'text', access: false },
     tls: { profile: 'intermediate', alpn, sessionTickets: true, ticketRotation: 43_200_000, clientAuth: { mode: 'none', forward: {} } },
     ocsp: {

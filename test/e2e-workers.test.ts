@@ -5,7 +5,7 @@ import * as net from 'node:net';
 import test, { type TestContext } from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { stringify } from 'yaml';
-import { answering, closedPort } from './support/backend.ts';
+import { answering, closedPort, RawBackend } from './support/backend.ts';
 import { FaultyResponder } from './support/faulty-responder.ts';
 import { getOnce, HttpsClient, Load } from './support/load.ts';
 import { childrenOf, isRunning } from './support/processes.ts';
@@ -146,6 +146,33 @@ test('a request that does not end is cut after shutdown_grace', async (t) => {
   assert.equal(program.process.exitCode, 0);
   const took = performance.now() - started;
   assert.ok(took >= 300 && took < 2_000, `${took} ms`);
+});
+
+test('a WebSocket outlives shutdown_grace when its worker is replaced, and not when the program ends', async (t) => {
+  const backend = await new RawBackend(({ socket, text }) => {
+    if (!text.includes('/ws') || !text.endsWith('\r\n\r\n')) return;
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+    socket.removeAllListeners('data');
+    socket.pipe(socket);
+  }).listen(t);
+  const { site, program, config, target } = await running(t, backend.url, { shutdown_grace: '300ms' });
+  const [{ raw: stuck }, { raw: tunnel }] = [await HttpsClient.connect(target), await HttpsClient.connect(target)];
+  const upgrade = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n';
+  tunnel.send(`GET /ws HTTP/1.1\r\nHost: a.test\r\n${upgrade}\r\n`);
+  await tunnel.until(() => tunnel.text.endsWith('\r\n\r\n'));
+  stuck.send('GET /stuck HTTP/1.1\r\nHost: a.test\r\n\r\n');
+  await backend.until(() => backend.text.includes('/stuck'));
+  const from = program.log.length;
+  await site.configure({ ...config, workers: 2 });
+  await program.line(/code=reloaded/, from);
+  assert.equal(await stuck.toEnd(), '');
+  tunnel.text = '';
+  tunnel.send('still here');
+  await tunnel.until(() => tunnel.text === 'still here');
+  program.process.kill('SIGTERM');
+  await tunnel.toEnd();
+  await program.ended;
+  assert.equal(program.process.exitCode, 0);
 });
 
 test('at SIGTERM requests that have outlived a reload have their grace, and idle connections hold nothing up', async (t) => {

@@ -209,6 +209,21 @@ both('tunnels count as open, are logged with their bytes, and are cut at shutdow
   assert.deepEqual([line?.facts['status'], line?.facts['bytes']], [101, 5]);
 });
 
+both('where others have taken over, tunnels go on when requests are cut, and later they have less time', async (t, engine) => {
+  const { front, client } = await tunnel(t, engine, echoing());
+  const waiting = await front.connect();
+  waiting.send('GET / HTTP/1.1\r\n');
+  const closed = front.front.close(20, true, 600_000);
+  await waiting.toEnd();
+  client.text = '';
+  client.send('still here');
+  await client.until(() => client.text === 'still here');
+  await front.front.close(20);
+  await client.toEnd();
+  await closed;
+  assert.equal(front.front.open, 0);
+});
+
 both('a client that does not read stops the backend, and in the end the tunnel', async (t, engine) => {
   let sent = 0;
   const backend = new RawBackend(({ socket, text }) => {

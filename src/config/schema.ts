@@ -276,6 +276,10 @@ export const schema = z.strictObject({
     .meta({ description: "Folder whose files answer `/.well-known/acme-challenge/` on http listeners; unset, the virtual host's backend answers." }),
   trusted_proxies: z.array(cidr).default([]).meta({ description: 'Peers whose X-Forwarded-* fields and PROXY headers are believed.' }),
   shutdown_grace: wait.prefault('30s').meta({ description: 'How long open requests may take to finish at shutdown or when a worker is replaced.' }),
+  tunnel_grace: wait.prefault('1h').meta({
+    description:
+      'How long WebSockets and connections of `tls: passthrough` may go on in a worker that has been replaced. At shutdown they have `shutdown_grace`, as everything else.',
+  }),
   log: log.prefault({}).meta({ description: 'Logging, to standard error.' }),
   tls: tls
     .extend({

@@ -14,6 +14,8 @@ export interface ClientConnection {
   readonly isIdle: boolean;
   /** Since when it waits for a request, by performance.now(); Infinity when it does not. */
   readonly idleSince: number;
+  /** It carries WebSockets, and nothing else. */
+  readonly isTunnel: boolean;
   /** No request has come yet: the first may be on its way. */
   readonly isFresh: boolean;
   /** Takes nothing new, and ends when what is under way has its answer; a tunnel stays. */

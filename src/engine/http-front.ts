@@ -76,14 +76,14 @@ export class HttpFront implements ConnectionHost {
   }
 
   /**
-   * Ends each connection after its next answer (or with its tunnel), and cuts what is left after `graceMs`.
+   * Ends each connection after its next answer (or with its tunnel), and cuts what is left after `graceMs`, tunnels after `tunnelMs`.
    * @param hasSuccessor others serve from now on, so there is time: an idle connection may ask once more, because a request may
    *   be on its way already (HAProxy's idle-close-on-response)
    */
-  async close(graceMs: number, hasSuccessor = false): Promise<void> {
+  async close(graceMs: number, hasSuccessor = false, tunnelMs = graceMs): Promise<void> {
     this.announceEnd();
     if (!hasSuccessor) this.endIdle();
-    await this.#connections.drained(graceMs);
+    await this.#connections.drained(graceMs, tunnelMs);
     for (const engine of Object.values(this.#engines)) engine.close();
     this.deadlines.close();
   }

@@ -91,6 +91,10 @@ export class Http1Connection implements ClientConnection, ClientStream, Collecte
   }
 
   /** Between two requests. */
+  get isTunnel(): boolean {
+    return this.#isTunnel;
+  }
+
   get isIdle(): boolean {
     return this.#exchange === undefined;
   }

@@ -75,6 +75,10 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
     return this.#streams.size === 0;
   }
 
+  get isTunnel(): boolean {
+    return !this.isIdle && Array.from(this.#streams).every((stream) => stream.isTunnel);
+  }
+
   get idleSince(): number {
     if (!this.isIdle || this.#isEnding || this.#isClosed) return Infinity;
     const { keepAlive, requestHeader } = this.host.timeouts;

@@ -127,6 +127,10 @@ export class Http2Stream implements ClientStream, StreamHandler, BodyTaker {
     this.#gone();
   }
 
+  get isTunnel(): boolean {
+    return this.#tunnel !== undefined;
+  }
+
   #gone(): void {
     if (this.#stream.isClosed && this.#exchange?.isOver) this.#owner.left(this);
   }

@@ -75,7 +75,7 @@ export class Passthrough {
 
   /** Lets open connections end by themselves, and cuts what is left after `graceMs`. */
   close(graceMs: number): Promise<void> {
-    return this.#clients.drained(graceMs);
+    return this.#clients.drained(graceMs, graceMs);
   }
 
   async #carry(connection: UnopenedConnection): Promise<void> {

@@ -13,7 +13,8 @@ interface Serving {
   /** What has become of its connections so far. */
   readonly connections: ConnectionCounters | Promise<ConnectionCounters>;
   apply(update: SnapshotUpdate): void;
-  close(graceMs: number, hasSuccessor: boolean): Promise<void>;
+  /** @param tunnelMs how long, if there is a successor */
+  close(graceMs: number, hasSuccessor: boolean, tunnelMs: number): Promise<void>;
 }
 
 const entryPoint = fileURLToPath(new URL('../worker/process.ts', import.meta.url));
@@ -94,8 +95,11 @@ export class WorkerPool {
   /** Accepts nothing new, lets open exchanges finish within `graceMs`, and ends. `hasSuccessor`: another generation has taken over. */
   async close(graceMs: number, hasSuccessor = false): Promise<void> {
     this.#closing = true;
-    const prepared = this.#prepared.splice(0).map((worker) => worker.close(0, false));
-    await Promise.all([...prepared, ...Array.from(this.#serving, (serving) => serving.close(graceMs, hasSuccessor))]);
+    const prepared = this.#prepared.splice(0).map((worker) => worker.close(0, false, 0));
+    await Promise.all([
+      ...prepared,
+      ...Array.from(this.#serving, (serving) => serving.close(graceMs, hasSuccessor, this.#options.snapshot().config.tunnelGrace)),
+    ]);
   }
 
   async #startHere(): Promise<void> {
@@ -214,9 +218,9 @@ class WorkerProcess implements Serving {
     this.send(update);
   }
 
-  async close(graceMs: number, hasSuccessor: boolean): Promise<void> {
+  async close(graceMs: number, hasSuccessor: boolean, tunnelMs: number): Promise<void> {
     this.send({ type: 'close', graceMs, hasSuccessor });
-    const patience = setTimeout(() => this.#child.kill('SIGKILL'), graceMs + 2_000);
+    const patience = setTimeout(() => this.#child.kill('SIGKILL'), (hasSuccessor ? Math.max(graceMs, tunnelMs) : graceMs) + 2_000);
     await this.ended;
     clearTimeout(patience);
   }

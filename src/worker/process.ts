@@ -22,7 +22,8 @@ async function sayCounters(): Promise<void> {
 
 async function close(hasSuccessor = false): Promise<void> {
   if (closing) {
-    if (!hasSuccessor) worker?.hurry();
+    // Without successors there is no time left for idle connections and tunnels.
+    if (!hasSuccessor) await worker?.close(graceMs);
     return;
   }
   closing = true;

@@ -135,8 +135,9 @@ export class Worker {
   }
 
   /**
-   * Accepts nothing new, lets open exchanges finish within `graceMs`, then cuts them.
-   * @param hasSuccessor others serve the same sockets: idle connections are not closed under a request that is on its way
+   * Accepts nothing new, lets open exchanges finish within `graceMs`, then cuts them. May be called again, with less patience.
+   * @param hasSuccessor others serve the same sockets: idle connections are not closed under a request that is on its way, and
+   *   tunnels have `tunnel_grace`
    */
   async close(graceMs: number, hasSuccessor = false): Promise<void> {
     const began = performance.now();
@@ -144,11 +145,7 @@ export class Worker {
     const arrived = Promise.all(Array.from(this.#listeners.values(), (listener) => listener.close()));
     await Promise.race([arrived, delay(Math.min(graceMs, arrivalMs), undefined, { ref: false })]);
     const left = Math.max(0, graceMs - (performance.now() - began));
-    await Promise.all([this.#http.close(left, hasSuccessor), this.#passthrough.close(left)]);
-  }
-
-  /** After `close` with successors: these have ended too, and idle connections need not be waited for. */
-  hurry(): void {
-    this.#http.endIdle();
+    const tunnels = hasSuccessor ? Math.max(left, this.#snapshot.config.tunnelGrace) : left;
+    await Promise.all([this.#http.close(left, hasSuccessor, tunnels), this.#passthrough.close(tunnels)]);
   }
 }
