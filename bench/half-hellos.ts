@@ -9,14 +9,14 @@ import { buildHello, serverNameExtension } from '../test/support/hello.ts';
 import { startFiles } from './backend.ts';
 import { makeCredentials, serverName } from './credentials.ts';
 import { quantile } from './material.ts';
-import { startPeer } from './peers.ts';
+import { peerVersion, startPeer } from './peers.ts';
 import { cpuMicroseconds } from './process-tree.ts';
 import type { ServerProcess } from './server-process.ts';
 import { connect, event } from './tls-clients.ts';
 
 /**
  * What good clients feel while COUNT others send half a ClientHello and wait, each replaced when the server lets go of it:
- * `node bench/half-hellos.ts [COUNT,…] [SECONDS]`. One line of JSON each.
+ * `node bench/half-hellos.ts [COUNT,…] [SECONDS] [PEER,…]`. One line of JSON each; the peers take turns.
  */
 
 interface Flood {
@@ -90,13 +90,18 @@ async function beside(server: ServerProcess, count: number, seconds: number): Pr
 if (isMainThread) {
   const counts = (process.argv[2] ?? '0,3000,6000').split(',').map(Number);
   const seconds = Number(process.argv[3] ?? 15);
+  const names = (process.argv[4]?.split(',') ?? ['staplegate', 'nginx', 'haproxy']).filter((name) => peerVersion(name) !== undefined);
   const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-half-hellos-'));
   try {
     await using files = await startFiles(folder);
     const credentials = await makeCredentials(folder, 'ecdsa');
-    await using server = await startPeer('staplegate', { folder, backend: files.port, workers: 2, credentials, staple: false, options: {} });
-    await goodClients(server.port, 2);
-    for (const count of counts) console.log(JSON.stringify({ bench: 'half-hellos', count, ...(await beside(server, count, seconds)) }));
+    for (const count of counts) {
+      for (const name of names) {
+        await using server = await startPeer(name, { folder, backend: files.port, workers: 2, credentials, staple: false, options: {} });
+        await goodClients(server.port, 2);
+        console.log(JSON.stringify({ bench: 'half-hellos', peer: name, count, ...(await beside(server, count, seconds)) }));
+      }
+    }
   } finally {
     await rm(folder, { recursive: true });
   }
