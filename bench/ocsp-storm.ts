@@ -15,8 +15,10 @@ import { signedAnswers } from './responder.ts';
  */
 
 const count = Number(process.argv[2] ?? 10_000);
-/** Milliseconds of storm, and of pause: less than a question may take. */
-const turn = 4_000;
+/** Milliseconds of storm, and of the pause that follows: less than a question may take. */
+const turn = 9_000;
+const rest = 2_000;
+const startup = 4_000;
 const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-bench-'));
 const responder = new Neighbour('responder-process.ts');
 const { port } = await responder.ask<{ port: number }>();
@@ -64,14 +66,14 @@ const starting: Handshakes = { times: [], cores: [] };
 const storming: Handshakes = { times: [], cores: [] };
 const pausing: Handshakes = { times: [], cores: [] };
 // The start has work of its own: all certificates are looked at again when they are watched.
-await during(starting, () => Promise.race([setTimeout(turn), done.promise]));
+await during(starting, () => Promise.race([setTimeout(startup), done.promise]));
 for (;;) {
   await during(storming, () => Promise.race([setTimeout(turn), done.promise]));
   if (good === count) break;
   process.kill(responder.pid, 'SIGSTOP');
   await setTimeout(200);
   await clients.ask();
-  await during(pausing, () => setTimeout(turn));
+  await during(pausing, () => setTimeout(rest));
   process.kill(responder.pid, 'SIGCONT');
   await setTimeout(200);
   await clients.ask();
@@ -88,7 +90,7 @@ console.log(
     certificates: count,
     listening_ms: Math.round(program.listeningAfter),
     storm_seconds: Number(((last - first) / 1000).toFixed(1)),
-    paused_seconds: (pausing.cores.length * (turn + 200)) / 1000,
+    paused_seconds: (pausing.cores.length * (rest + 200)) / 1000,
     most_connections: most,
     asked,
     supervisor_peak_mb: Math.round(peak / 1024),
