@@ -202,14 +202,14 @@ test('a file that cannot be read says why, and does not wait', async (t) => {
   const at = (name: string) => join(folder, name);
   mkdirSync(at('folder'));
   symlinkSync('loop', at('loop'));
-  writeFileSync(at('large'), Buffer.alloc(2 * 1024 ** 2 + 1, '#'));
+  writeFileSync(at('large'), Buffer.alloc(8 * 1024 ** 2 + 1, '#'));
   execFileSync('mkfifo', [at('fifo')]);
   const cases: [string, RegExp][] = [
     ['missing', /^\S+missing: cannot be read: there is no such file$/],
     ['folder', /: cannot be read: it is not a regular file$/],
     ['fifo', /: cannot be read: it is not a regular file$/],
     ['loop', /: cannot be read: its symbolic links go in a circle$/],
-    ['large', /: is larger than 2 MiB, the most that is read$/],
+    ['large', /: is larger than 8 MiB, the most that is read$/],
     ['large/x', /: cannot be read: a part of its path is not a folder$/],
   ];
   if (process.getuid?.() !== 0) {

@@ -15,7 +15,7 @@ import { readYaml } from './yaml-document.ts';
 import type { Located } from './yaml-document.ts';
 
 /** Bytes: ten thousand virtual hosts, read in about a second. */
-const largest = 2 * 1024 ** 2;
+const largest = 8 * 1024 ** 2;
 
 const reasons: Record<string, string> = {
   ENOENT: 'there is no such file',
