@@ -134,6 +134,22 @@ test('a pair that is broken when the configuration is loaded again keeps serving
   assert.match(log.lines.at(-1)!.message, /privkey\.pem does not exist; the certificate read before is kept/);
 });
 
+test('a renewed certificate that a reload meets first is told of, one of a new virtual host is not', async (t) => {
+  const directory = await folder(t);
+  const [shop, cafe] = [pairIn(directory, 'shop'), pairIn(directory, 'cafe')];
+  await put(shop, await intermediate.issue({ names: ['shop.example.org'] }));
+  await put(cafe, await intermediate.issue({ names: ['cafe.example.org'] }));
+  const { store, log } = make();
+  const hosts = [{ serverName: 'shop.example.org', certificates: [shop] }];
+  const told = () => log.lines.filter(({ message }) => message === 'certificate changed').length;
+  await store.load(configuration(hosts));
+  await store.load(configuration(hosts));
+  assert.equal(told(), 0);
+  await put(shop, await intermediate.issue({ names: ['shop.example.org'] }));
+  await store.load(configuration([...hosts, { serverName: 'cafe.example.org', certificates: [cafe] }]));
+  assert.equal(told(), 1);
+});
+
 test('touched files, the same bytes again, are no change', async (t) => {
   const directory = await folder(t);
   const source = pairIn(directory, 'shop');

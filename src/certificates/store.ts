@@ -46,7 +46,11 @@ export class CertificateStore {
       for (const source of config.virtualHosts.flatMap((host) => host.certificates)) this.#add(source, previous.get(sourceKey(source)));
       this.#scan(sameDirectory ? previous : new Map());
       await inSlices([...this.#pairs.values()], (pair) => this.#read(pair, true));
+      const before = this.#assigned.certificates;
       this.#assign();
+      // A renewed certificate may be met here first; those of new virtual hosts are no change.
+      for (const [virtualHost, certificates] of this.#others(before))
+        if (before.has(virtualHost)) this.#say(virtualHost, certificates, before.get(virtualHost)!);
     });
   }
 
@@ -63,7 +67,7 @@ export class CertificateStore {
       await inSlices(affected, (pair) => this.#read(pair, paths === undefined));
       const before = this.#assigned.certificates;
       this.#assign();
-      const others = [...this.#assigned.certificates].filter(([virtualHost, certificates]) => !areSame(before.get(virtualHost) ?? [], certificates));
+      const others = this.#others(before);
       for (const [virtualHost, certificates] of others) this.#say(virtualHost, certificates, before.get(virtualHost) ?? []);
       if (others.length > 0) this.#onChange(new Map(others));
     });
@@ -147,8 +151,13 @@ export class CertificateStore {
     }
   }
 
+  /** Virtual hosts that have others than before. */
+  #others(before: ReadonlyMap<string, readonly Certificate[]>): [virtualHost: string, readonly Certificate[]][] {
+    return [...this.#assigned.certificates].filter(([virtualHost, certificates]) => !areSame(before.get(virtualHost) ?? [], certificates));
+  }
+
   #say(virtualHost: string, certificates: readonly Certificate[], previous: readonly Certificate[]): void {
-    for (const { source, keyType, fingerprint, notAfter } of certificates.filter((certificate) => !previous.includes(certificate))) {
+    for (const { source, keyType, fingerprint, notAfter } of certificates.filter((one) => !previous.some((other) => isSame(one, other)))) {
       const facts = { virtual_host: virtualHost, file: source.certificate, key_type: keyType, fingerprint, not_after: new Date(notAfter).toISOString() };
       this.#log.info('certificate changed', facts);
     }
