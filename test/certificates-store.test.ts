@@ -296,7 +296,7 @@ test('no log line holds key material', async (t) => {
     await put(source, { ...issued, keyPem });
     await store.load(configuration([{ serverName: 'shop.example.org', certificates: [source] }]));
   }
-  assert.equal(log.lines.length, 4);
+  assert.equal(log.lines.length, 5);
   for (const line of issued.keyPem.split('\n').filter((text) => !text.startsWith('-') && text !== '')) {
     assert.ok(!JSON.stringify(log.lines).includes(line.slice(8, 40)));
   }
