@@ -15,8 +15,9 @@ test('compiled code is kept in the checkout, and where it cannot be kept the pro
   await writeFile(at('src', 'main.ts'), 'const answer: string = process.argv[2]!;\nconsole.log(answer);\n');
   const compiled = at('node_modules', '.compiled');
   const start = async (environment: NodeJS.ProcessEnv): Promise<void> => {
-    const { NODE_V8_COVERAGE: _, ...env } = process.env;
-    const { stdout } = await execute(at('scripts', 'staplegate'), ['hello'], { env: { ...env, ...environment } });
+    // Node hands its own on where there is none.
+    const env = { ...process.env, NODE_V8_COVERAGE: '', ...environment };
+    const { stdout } = await execute(at('scripts', 'staplegate'), ['hello'], { env });
     assert.equal(stdout, 'hello\n');
   };
 
