@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { ErrorCode } from '../src/http2/frames.ts';
 import { frame, frameTypes } from './support/http2.ts';
-import { SessionPeer, settingsPayload, uint32 } from './support/http2-session.ts';
+import { ok, SessionPeer, settingsPayload, uint32 } from './support/http2-session.ts';
 
 /** Who may send how much, and in which order (RFC 9113, 5.2 and 6.9). */
 
@@ -10,13 +10,6 @@ const { data, rstStream, windowUpdate } = frameTypes;
 const { FLOW_CONTROL_ERROR } = ErrorCode;
 const initialWindow = 4;
 const padded = 0x8;
-
-function ok(peer: SessionPeer, stream: number, body: Buffer): void {
-  const one = peer.get(stream).stream;
-  one.respond(200, [], false);
-  one.write(body, true);
-  one.end([]);
-}
 
 test('DATA is cut to frames that everybody takes, and to both windows', () => {
   const peer = new SessionPeer();

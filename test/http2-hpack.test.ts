@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import * as http2 from 'node:http2';
 import * as net from 'node:net';
-import test from 'node:test';
+import test, { type TestContext } from 'node:test';
 import { ConnectionError, ErrorCode, HEADERS, PREFACE } from '../src/http2/frames.ts';
 import { FrameReader } from '../src/http2/frame-reader.ts';
 import { HpackDecoder } from '../src/http2/hpack-decoder.ts';
@@ -168,17 +168,12 @@ function randomFields(random: () => number): Pair[] {
   return Array.from({ length: Math.floor(random() * 12) }, () => [pick(names), random() < 0.6 ? pick(['one', '/two', 'a b c', '*/*']) : value()]);
 }
 
-test('what the client of node:http2 encodes, we decode', async (t) => {
-  const random = seeded(7);
-  const heads = Array.from({ length: 200 }, () => randomFields(random));
-  const decoder = new HpackDecoder();
-  const decoded: Pair[][] = [];
-  const { promise, resolve } = Promise.withResolvers<void>();
+/** node:http2's client, connected to frames: `headers` gets its header blocks, and may answer on the socket. */
+async function nodeClient(t: TestContext, headers: (stream: number, block: Buffer, socket: net.Socket) => void): Promise<http2.ClientHttp2Session> {
   const server = net.createServer((socket) => {
     const reader = new FrameReader({
-      headers(_stream, _flags, block, start, end) {
-        decoded.push(decode(decoder, block.subarray(start, end)).filter(([name]) => !name.startsWith(':')));
-        if (decoded.length === heads.length) resolve();
+      headers(stream, _flags, block, start, end) {
+        headers(stream, block.subarray(start, end), socket);
       },
       dataBegins() {},
       data() {},
@@ -194,6 +189,19 @@ test('what the client of node:http2 encodes, we decode', async (t) => {
   t.after(() => server.close());
   const session = http2.connect(`http://127.0.0.1:${(server.address() as net.AddressInfo).port}`, { peerMaxConcurrentStreams: 1_000 });
   t.after(() => session.destroy());
+  return session;
+}
+
+test('what the client of node:http2 encodes, we decode', async (t) => {
+  const random = seeded(7);
+  const heads = Array.from({ length: 200 }, () => randomFields(random));
+  const decoder = new HpackDecoder();
+  const decoded: Pair[][] = [];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const session = await nodeClient(t, (_stream, block) => {
+    decoded.push(decode(decoder, block).filter(([name]) => !name.startsWith(':')));
+    if (decoded.length === heads.length) resolve();
+  });
   session.on('error', () => {});
   for (const head of heads) session.request([':path', '/', ...head.flat()]).on('error', () => {});
   await promise;
@@ -205,29 +213,13 @@ test('what we encode, the client of node:http2 decodes', async (t) => {
   const encoder = new HpackEncoder();
   const heads = Array.from({ length: 200 }, () => [...randomFields(random), ['set-cookie', `id=${Math.floor(random() * 3)}`] as const]);
   let asked = 0;
-  const server = net.createServer((socket) => {
-    const reader = new FrameReader({
-      headers(stream) {
-        // Odd sizes for a table are no less right.
-        if (asked === 100) encoder.limit(60);
-        if (asked === 150) encoder.limit(4_096);
-        socket.write(frame(frameTypes.headers, flags.endHeaders | flags.endStream, stream, encode(encoder, [200, 404, 299][asked % 3], heads[asked]!)));
-        asked += 1;
-      },
-      dataBegins() {},
-      data() {},
-      dataEnds() {},
-      frame() {},
-    });
-    socket.on('data', (bytes) => reader.read(bytes));
-    socket.on('error', () => {});
-    socket.write(frame(frameTypes.settings, 0, 0));
+  const session = await nodeClient(t, (stream, _block, socket) => {
+    // Odd sizes for a table are no less right.
+    if (asked === 100) encoder.limit(60);
+    if (asked === 150) encoder.limit(4_096);
+    socket.write(frame(frameTypes.headers, flags.endHeaders | flags.endStream, stream, encode(encoder, [200, 404, 299][asked % 3], heads[asked]!)));
+    asked += 1;
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => server.close());
-  const session = http2.connect(`http://127.0.0.1:${(server.address() as net.AddressInfo).port}`);
-  t.after(() => session.destroy());
   for (const [n, head] of heads.entries()) {
     const stream = session.request({ ':path': '/' });
     const [headers, , raw] = (await once(stream, 'response')) as [http2.IncomingHttpHeaders, number, string[]];

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { ErrorCode, PREFACE } from '../src/http2/frames.ts';
 import { flags, frame, frameTypes, getHead, headerBlock } from './support/http2.ts';
-import { SessionPeer, settingsPayload, uint32 } from './support/http2-session.ts';
+import { ok, SessionPeer, settingsPayload, uint32 } from './support/http2-session.ts';
 import { seeded } from './support/random.ts';
 
 /** The rules of RFC 9113, frame by frame. */
@@ -11,13 +11,6 @@ const { data, headers, priority, rstStream, settings, ping, goaway, windowUpdate
 const { PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, COMPRESSION_ERROR } = ErrorCode;
 const whole = flags.endHeaders | flags.endStream;
 const padded = 0x8;
-
-function ok(peer: SessionPeer, stream: number, body: Buffer): void {
-  const one = peer.get(stream).stream;
-  one.respond(200, [], false);
-  one.write(body, true);
-  one.end([]);
-}
 
 test('it begins with its settings and a larger window, and acknowledges those of the client', () => {
   const peer = new SessionPeer({ webSocket: true });

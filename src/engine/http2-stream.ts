@@ -148,7 +148,7 @@ export class Http2Stream implements ClientStream, StreamHandler, BodyTaker {
     // A Content-Length that no DATA follows would be malformed (RFC 9113, 8.1.1), and a 205 has none (RFC 9110, 15.3.6).
     if (status === 205) list = list.filter(({ key }) => key !== 'content-length');
     // RFC 9110, 6.6.1: whoever forwards an answer without a date adds one.
-    if (!list.some(({ key }) => key === 'date')) list = [...list, field('date', httpDate())];
+    if (!fields.isDated) list = [...list, field('date', httpDate())];
     this.#stream.respond(status, list, this.#bodyless);
   }
 

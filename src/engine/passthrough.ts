@@ -3,9 +3,10 @@ import type { Config, Timeouts } from '../config/schema.ts';
 import type { BackendAddress } from '../config/values.ts';
 import type { Log } from '../log.ts';
 import type { TunnelTraffic } from '../proxy/engine.ts';
-import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
+import { ProxyError } from '../proxy/proxy-error.ts';
 import { type Endpoint, proxyHeader, type ProxyProtocolVersion } from '../proxy/proxy-protocol.ts';
 import { type Upstream, UpstreamPool, Upstreams, waitedInVain } from '../proxy/upstream.ts';
+import { connectTimeout } from './backend-socket.ts';
 import { OpenConnections } from './open-connections.ts';
 import { joinTunnel } from './tunnel.ts';
 
@@ -161,12 +162,13 @@ function connectTo(address: BackendAddress, timeout: number, signal: AbortSignal
   const { promise, resolve, reject } = Promise.withResolvers<net.Socket>();
   const where = 'socketPath' in address ? { path: address.socketPath } : { host: address.host, port: address.port };
   const backend = net.connect({ ...where, allowHalfOpen: true, noDelay: true, keepAlive: true });
-  const fail = (code: ProxyErrorCode, message: string, setting?: string, cause?: string): void => {
+  const { name } = address;
+  const fail = (error: ProxyError): void => {
     backend.destroy();
-    reject(new ProxyError(code, message, { backend: address.name, setting, cause }));
+    reject(error);
   };
-  const late = (): void => fail('backend_connect_timeout', 'the backend did not accept the connection in time', 'timeouts.connect');
-  const left = (): void => fail('client_gone', 'the client went away');
+  const late = (): void => fail(connectTimeout(address));
+  const left = (): void => fail(new ProxyError('client_gone', 'the client went away', { backend: name }));
   const timer = setTimeout(late, timeout);
   const done = (): void => {
     clearTimeout(timer);
@@ -174,8 +176,8 @@ function connectTo(address: BackendAddress, timeout: number, signal: AbortSignal
   };
   signal.addEventListener('abort', left);
   backend.once('connect', () => resolve(backend));
-  backend.on('error', (error: NodeJS.ErrnoException) =>
-    fail('backend_unreachable', 'no connection to the backend', 'virtual_hosts[].backends', error.code ?? error.message),
+  backend.on('error', ({ code, message }: NodeJS.ErrnoException) =>
+    fail(new ProxyError('backend_unreachable', 'no connection to the backend', { backend: name, setting: 'virtual_hosts[].backends', cause: code ?? message })),
   );
   if (signal.aborted) left();
   return promise.finally(done);

@@ -148,3 +148,11 @@ export function uint32(value: number): Buffer {
 export function settingsPayload(...settings: [name: number, value: number][]): Buffer {
   return Buffer.concat(settings.map(([name, value]) => Buffer.concat([uint32(name).subarray(2), uint32(value)])));
 }
+
+/** Answers a request with 200 and this body. */
+export function ok(peer: SessionPeer, stream: number, body: Buffer): void {
+  const one = peer.get(stream).stream;
+  one.respond(200, [], false);
+  one.write(body, true);
+  one.end([]);
+}
