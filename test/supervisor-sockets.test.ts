@@ -8,7 +8,7 @@ import test, { type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import type { Listen } from '../src/config/schema.ts';
-import { activatedSockets, Sockets } from '../src/supervisor/sockets.ts';
+import { Sockets } from '../src/supervisor/sockets.ts';
 import { closedPort, httpBackend } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { getOnce } from './support/load.ts';
@@ -51,43 +51,6 @@ async function otherProgram(t: TestContext, where: { port: number; host: string 
   t.after(() => server.close());
   return server;
 }
-
-test('sockets of the service manager by name, for this process only; the variables are gone', () => {
-  const cases: [environment: NodeJS.ProcessEnv, expected: [string, number[]][]][] = [
-    [
-      { LISTEN_PID: '7', LISTEN_FDS: '2', LISTEN_FDNAMES: 'https:http' },
-      [
-        ['https', [3]],
-        ['http', [4]],
-      ],
-    ],
-    // systemd.socket(5): the sockets of one unit share its FileDescriptorName=.
-    [
-      { LISTEN_PID: '7', LISTEN_FDS: '3', LISTEN_FDNAMES: 'web:http:web' },
-      [
-        ['web', [3, 5]],
-        ['http', [4]],
-      ],
-    ],
-    [
-      { LISTEN_PID: '7', LISTEN_FDS: '2' },
-      [
-        ['0', [3]],
-        ['1', [4]],
-      ],
-    ],
-    [{ LISTEN_PID: '8', LISTEN_FDS: '1', LISTEN_FDNAMES: 'https' }, []],
-    [{ LISTEN_FDS: '1', LISTEN_FDNAMES: 'https' }, []],
-    [{ LISTEN_PID: '7', LISTEN_FDS: 'many' }, []],
-    [{ LISTEN_PID: '7', LISTEN_FDS: '-1' }, []],
-    [{}, []],
-  ];
-  for (const [environment, expected] of cases) {
-    const given = JSON.stringify(environment);
-    assert.deepEqual([...activatedSockets(environment, 7)], expected, given);
-    assert.deepEqual(environment, {}, given);
-  }
-});
 
 test('an address is bound once, with the real port in words, and workers accept on it', limit, async (t) => {
   const own = sockets(t);

@@ -2,7 +2,8 @@ import { setFlagsFromString } from 'node:v8';
 import { loadConfig } from '../config/load.ts';
 import { createLog } from '../log.ts';
 import { warnBelowSecurityFloor } from '../runtime.ts';
-import { activatedSockets, Sockets } from '../supervisor/sockets.ts';
+import { activatedSockets } from '../supervisor/service-manager.ts';
+import { Sockets } from '../supervisor/sockets.ts';
 import { Supervisor } from '../supervisor/supervisor.ts';
 
 /**
