@@ -4,7 +4,7 @@ import test from 'node:test';
 import type { Certificate } from '../src/certificates/certificate.ts';
 import { encodePem } from '../src/certificates/pem.ts';
 import type { VirtualHost } from '../src/config/schema.ts';
-import type { StaplerEntry } from '../src/ocsp/stapler.ts';
+import type { CertificateInUse } from '../src/ocsp/staple-status.ts';
 import type { ServableStaple } from '../src/snapshot.ts';
 import { Rollout, type RolloutOptions } from '../src/supervisor/rollout.ts';
 import { configOf, type Keys } from './support/config.ts';
@@ -17,7 +17,7 @@ const timeout = 10_000;
 
 /** Stands in for the Stapler: no responder, no disk; tests say when an attempt ends and what came of it. */
 class StandInStapler {
-  entries: readonly StaplerEntry[] = [];
+  entries: readonly CertificateInUse[] = [];
   readonly waits: { fingerprint: string; timeout: number; insisting?: true }[] = [];
   readonly #staples = new Map<string, ServableStaple>();
   readonly #attempts = new Map<string, PromiseWithResolvers<void> & { ended: boolean }>();
@@ -29,7 +29,7 @@ class StandInStapler {
   /** How often it was given all entries. */
   told = 0;
 
-  setCertificates(entries: readonly StaplerEntry[]): void {
+  setCertificates(entries: readonly CertificateInUse[]): void {
     this.told += 1;
     this.entries = entries;
   }

@@ -4,8 +4,8 @@ import { readExtensions } from '../certificates/extensions.ts';
 import { pemBlocks } from '../certificates/pem.ts';
 import { type OcspPolicy, ocspDefaults } from '../config/schema.ts';
 import type { Log } from '../log.ts';
-import type { StapledLeaf, StapleStatus } from './staple-status.ts';
-import { Stapler, type StaplerEntry } from './stapler.ts';
+import type { CertificateInUse, StapledLeaf, StapleStatus } from './staple-status.ts';
+import { Stapler } from './stapler.ts';
 
 export type { Log, OcspPolicy, StapleStatus };
 
@@ -55,7 +55,7 @@ export interface OcspStapler {
 export async function openStapler({ directory, ocsp = {}, log = standardError }: StaplerOptions): Promise<OcspStapler> {
   const stapler = new Stapler({ directory, log, onStaple: () => {} });
   await stapler.open();
-  const entries = new Map<string, StaplerEntry>();
+  const entries = new Map<string, CertificateInUse>();
   const use = (): void => stapler.setCertificates([...entries.values()]);
   return {
     async add({ certificate, issuer, responseFile, ocsp: own = {} }) {

@@ -12,6 +12,14 @@ export type StapledLeaf = Pick<
   'leaf' | 'issuer' | 'issuerFingerprint' | 'fingerprint' | 'names' | 'ocspResponders' | 'mustStaple' | 'selfSigned' | 'notBefore' | 'notAfter'
 >;
 
+/** A certificate with what one virtual host says about its stapling. */
+export interface CertificateInUse {
+  certificate: StapledLeaf;
+  policy: OcspPolicy;
+  /** Where a response for it may be given by hand. */
+  file?: ResponseFile | undefined;
+}
+
 export type StapleState =
   /** Served, and the last attempt was good. */
   | 'good'
@@ -51,11 +59,7 @@ export function respondersFor({ ocspResponders }: Pick<StapledLeaf, 'ocspRespond
 }
 
 /** One certificate under the care of the Stapler. */
-export interface StaplingEntry {
-  readonly certificate: StapledLeaf;
-  readonly policy: OcspPolicy;
-  /** Where a response for it may be given by hand. */
-  readonly file: ResponseFile | undefined;
+export interface StaplingEntry extends Readonly<Required<CertificateInUse>> {
   /** Where its response is kept. */
   readonly cacheKey: CacheKey | undefined;
   /** What a handshake may staple now. */

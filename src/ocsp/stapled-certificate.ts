@@ -6,8 +6,8 @@ import { KeptStaple } from './kept-staple.ts';
 import { OcspRefusal } from './refusal.ts';
 import { Refreshing, type RefreshingOptions } from './refreshing.ts';
 import type { CacheKey, StapleCache } from './staple-cache.ts';
-import type { StapledLeaf, StapleState, StapleStatus, StaplingEntry } from './staple-status.ts';
-import { sayNoResponder, type Subject } from './unstapled-certificate.ts';
+import type { CertificateInUse, StapledLeaf, StapleState, StapleStatus, StaplingEntry } from './staple-status.ts';
+import { sayNoResponder } from './unstapled-certificate.ts';
 import type { Staple } from './verify.ts';
 
 export type Surroundings = Pick<RefreshingOptions, 'clock' | 'log' | 'limiter' | 'counters' | 'warnOnce'> & {
@@ -37,7 +37,7 @@ export class StapledCertificate implements StaplingEntry {
   #isSettled = false;
 
   /** @param previous held by a predecessor with another policy: it is served without a gap, if the new policy allows */
-  constructor({ certificate, policy, file }: Subject, around: Surroundings, previous?: Staple) {
+  constructor({ certificate, policy, file }: CertificateInUse, around: Surroundings, previous?: Staple) {
     const { leaf, issuer, fingerprint, issuerFingerprint, names } = certificate;
     if (issuer === undefined || issuerFingerprint === undefined) throw new TypeError('a certificate without issuer cannot be stapled');
     this.certificate = certificate;

@@ -4,15 +4,16 @@ import type { Log } from '../log.ts';
 import type { ServableStaple } from '../snapshot.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { StaplingCounters } from './counters.ts';
+import { firstStaple, settled } from './first-staple.ts';
 import { isSameStaple } from './held-staple.ts';
 import { Limiter } from './limiter.ts';
 import { OcspRefusal } from './refusal.ts';
 import { isOutage } from './responder-error.ts';
 import { StapleCache } from './staple-cache.ts';
-import type { StapleStatus, StaplingEntry } from './staple-status.ts';
+import type { CertificateInUse, StapleStatus, StaplingEntry } from './staple-status.ts';
 import { StapledCertificate, type Surroundings } from './stapled-certificate.ts';
 import type { Staple } from './verify.ts';
-import { reasonNotToStaple, type Subject, UnstapledCertificate } from './unstapled-certificate.ts';
+import { reasonNotToStaple, UnstapledCertificate } from './unstapled-certificate.ts';
 
 export interface StaplerOptions {
   /** `state_dir`; responses are kept in its folder `ocsp`. */
@@ -23,8 +24,6 @@ export interface StaplerOptions {
   clock?: Clock;
 }
 
-export type StaplerEntry = Subject;
-
 const day = 86_400_000;
 /**
  * A question with its answer takes a good millisecond of CPU time, which handshakes may need more: a tenth of a core, then. A responder
@@ -33,14 +32,8 @@ const day = 86_400_000;
 const limits = { perResponder: 2, overall: 16, perSecond: 100, burst: 32, sickAfter: 3 };
 /** More than this many certificates waiting for their turn are a storm. */
 const storm = 32;
-/** Milliseconds after which a disk is taken for one that hangs. */
-const longestLoad = 60_000;
 /** Files read at the same time. */
 const readsAtOnce = 16;
-/** Before a responder that could not be reached is asked again for a first staple; doubled each time. */
-const firstPause = 1_000;
-/** What a machine that is still booting makes of a responder. */
-const unreachable = new Set<string>(['responder_unreachable', 'responder_timeout']);
 /** Not while everything is being loaded. */
 const pruneDelay = 600_000;
 
@@ -86,18 +79,11 @@ export class Stapler {
 
   /**
    * The certificates in use from now on. What is new is loaded from disk, offered and fetched; what is gone stops; the
-   * rest goes on undisturbed. A certificate that several virtual hosts use is one entry, with the first policy that staples and the first
-   * file that is named for it.
+   * rest goes on undisturbed.
    */
-  setCertificates(list: readonly StaplerEntry[]): void {
+  setCertificates(list: readonly CertificateInUse[]): void {
     if (this.#closed) return;
-    const wanted = new Map<string, StaplerEntry>();
-    for (const entry of list) {
-      const { fingerprint } = entry.certificate;
-      const known = wanted.get(fingerprint);
-      const first = known === undefined || (!known.policy.stapling && entry.policy.stapling) ? entry : known;
-      wanted.set(fingerprint, { ...first, file: known?.file?.configured ? known.file : entry.file });
-    }
+    const wanted = oneForEach(list);
     for (const [fingerprint, entry] of this.#entries) {
       if (wanted.has(fingerprint)) continue;
       this.#entries.delete(fingerprint);
@@ -106,10 +92,10 @@ export class Stapler {
       this.#retire(entry);
     }
     const starts: (() => Promise<void>)[] = [];
-    for (const [fingerprint, subject] of wanted) {
+    for (const [fingerprint, own] of wanted) {
       const old = this.#entries.get(fingerprint);
-      if (old !== undefined && isSame(old, subject)) continue;
-      const entry = this.#entry(subject, old?.staple);
+      if (old !== undefined && isSame(old, own)) continue;
+      const entry = this.#entry(own, old?.staple);
       this.#entries.set(fingerprint, entry);
       if (old !== undefined) this.#retire(old);
       this.#toLoad += 1;
@@ -125,11 +111,11 @@ export class Stapler {
     this.#cancelPrune ??= this.#around.clock.setTimeout(() => this.#prune(), pruneDelay);
   }
 
-  #entry(subject: Subject, previous: Staple | undefined): StaplingEntry {
+  #entry(own: CertificateInUse, previous: Staple | undefined): StaplingEntry {
     const { clock, log } = this.#around;
-    const reason = reasonNotToStaple(subject.certificate, subject.policy, subject.file);
-    if (reason === undefined) return new StapledCertificate(subject, this.#around, previous);
-    return new UnstapledCertificate(subject, { reason, now: clock.now(), log });
+    const reason = reasonNotToStaple(own.certificate, own.policy, own.file);
+    if (reason === undefined) return new StapledCertificate(own, this.#around, previous);
+    return new UnstapledCertificate(own, { reason, now: clock.now(), log });
   }
 
   #retire(entry: StaplingEntry): void {
@@ -149,42 +135,14 @@ export class Stapler {
     return this.#entries.get(fingerprint)?.current;
   }
 
-  /**
-   * Resolves when the certificate has its staple, when its first attempt has ended without one, or `timeout` milliseconds after
-   * the disk was read: reading what is kept for ten thousand certificates takes seconds, and is no responder's fault.
-   */
-  async settled(fingerprint: string, timeout: number): Promise<void> {
-    const entry = this.#entries.get(fingerprint);
-    if (entry === undefined || entry.isSettled) return;
-    await this.#within(entry.loaded, longestLoad);
-    await this.#within(entry.settled, timeout);
+  /** Resolves when the certificate has its staple, or had its first chance of one; see {@link settled}. */
+  settled(fingerprint: string, timeout: number): Promise<void> {
+    return settled(this.#entries.get(fingerprint), timeout, this.#around.clock);
   }
 
-  async #within(work: Promise<unknown>, timeout: number): Promise<void> {
-    const { promise: timedOut, resolve } = Promise.withResolvers<void>();
-    const cancel = this.#around.clock.setTimeout(resolve, timeout);
-    await Promise.race([work, timedOut]);
-    cancel();
-  }
-
-  /**
-   * As {@link settled}, for a certificate that is of little use without its staple: a responder that cannot be reached is
-   * asked again, as a machine that boots may have its network, or its own responder, a moment later.
-   */
-  async firstStaple(fingerprint: string, timeout: number): Promise<void> {
-    const { clock } = this.#around;
-    await this.#within(this.#entries.get(fingerprint)?.loaded ?? Promise.resolve(), longestLoad);
-    const end = clock.now() + timeout;
-    await this.settled(fingerprint, timeout);
-    for (let pause = firstPause; clock.now() + pause < end && this.#isOutOfReach(fingerprint); pause *= 2) {
-      await this.#within(this.#closing.promise, pause);
-      await this.#within(this.refresh(fingerprint), end - clock.now());
-    }
-  }
-
-  #isOutOfReach(fingerprint: string): boolean {
-    const entry = this.#entries.get(fingerprint);
-    return entry?.current === undefined && unreachable.has(entry?.status().lastError?.code ?? '');
+  /** The same for one that must be stapled; see {@link firstStaple}. */
+  firstStaple(fingerprint: string, timeout: number): Promise<void> {
+    return firstStaple(() => this.#entries.get(fingerprint), timeout, this.#around.clock, this.#closing.promise);
   }
 
   /** Whether {@link settled} would resolve at once. */
@@ -276,8 +234,25 @@ async function inTurn(tasks: readonly (() => Promise<void>)[]): Promise<void> {
   await Promise.all(Array.from({ length: readsAtOnce }, worker));
 }
 
+/** A certificate that several virtual hosts use is one entry, with the first policy that staples and the first file that is named for it. */
+function oneForEach(list: readonly CertificateInUse[]): Map<string, CertificateInUse> {
+  const distinct = new Map<string, CertificateInUse>();
+  for (const entry of list) {
+    const { fingerprint } = entry.certificate;
+    const known = distinct.get(fingerprint);
+    const first = known === undefined || (!known.policy.stapling && entry.policy.stapling) ? entry : known;
+    distinct.set(fingerprint, { ...first, file: known?.file?.configured ? known.file : entry.file });
+  }
+  return distinct;
+}
+
 /** Whether an entry can go on as it is. */
-function isSame(entry: StaplingEntry, wanted: Subject): boolean {
-  const essence = ({ certificate: { issuerFingerprint, ocspResponders }, policy, file }: Subject) => ({ issuerFingerprint, ocspResponders, policy, file });
+function isSame(entry: StaplingEntry, wanted: CertificateInUse): boolean {
+  const essence = ({ certificate: { issuerFingerprint, ocspResponders }, policy, file }: CertificateInUse) => ({
+    issuerFingerprint,
+    ocspResponders,
+    policy,
+    file,
+  });
   return isDeepStrictEqual(essence(entry), essence(wanted));
 }

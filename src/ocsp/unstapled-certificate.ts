@@ -2,16 +2,9 @@ import type { OcspPolicy } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { FetchError } from './fetch-record.ts';
 import type { ResponseFile } from './given-response.ts';
-import { respondersFor, type StapledLeaf, type StapleState, type StapleStatus, type StaplingEntry } from './staple-status.ts';
+import { type CertificateInUse, respondersFor, type StapledLeaf, type StapleState, type StapleStatus, type StaplingEntry } from './staple-status.ts';
 
 type Reason = 'off' | 'no_responder' | 'issuer_missing';
-
-export interface Subject {
-  certificate: StapledLeaf;
-  policy: OcspPolicy;
-  /** Where a response for it may be given by hand. */
-  file?: ResponseFile | undefined;
-}
 
 /** Why nothing can be stapled for a certificate, ever; undefined when something can. */
 export function reasonNotToStaple(certificate: StapledLeaf, policy: OcspPolicy, file?: ResponseFile): Reason | undefined {
@@ -42,7 +35,7 @@ export class UnstapledCertificate implements StaplingEntry {
   readonly #state: StapleState;
   readonly #error: FetchError | undefined;
 
-  constructor({ certificate, policy, file }: Subject, { reason, now, log }: { reason: Reason; now: number; log: Log }) {
+  constructor({ certificate, policy, file }: CertificateInUse, { reason, now, log }: { reason: Reason; now: number; log: Log }) {
     this.certificate = certificate;
     this.policy = policy;
     this.file = file;
