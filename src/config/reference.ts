@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { isOptional, unwrap, wordFor } from './keys.ts';
+import type { Spelling } from './notation.ts';
 import { schema } from './schema.ts';
-import type { Spelling } from './values.ts';
 
 /** The part of JSON Schema 2020-12 that the configuration needs. */
 export interface JsonSchema {

@@ -1,37 +1,26 @@
 import { z } from 'zod';
 import { unwrap } from './keys.ts';
+import { ageLimit, byteRate, deadline, depth, duration, number, numberOrAuto, queueLength, rotation, size, wait, workerCount } from './quantities.ts';
 import {
-  ageLimit,
   backendAddress,
-  byteRate,
   cidr,
   cipherList,
-  deadline,
-  depth,
-  duration,
   groupName,
   hostNameOnly,
   httpVersion,
   listenAddress,
-  number,
-  numberOrAuto,
   path,
   proxyUrl,
-  queueLength,
   responder,
-  rotation,
   routePath,
   serverName,
-  size,
-  wait,
-  workerCount,
 } from './values.ts';
 
 /**
  * Every configuration key, once: its type, its default and its one-line documentation. The loader, docs/configuration.md
  * and the JSON Schema for editors are made from this file; the annotated sample is checked against it.
  *
- * Defaults are what an administrator would write: `prefault` takes a notation of values.ts (`10s`) and parses it.
+ * Defaults are what an administrator would write: `prefault` takes a notation (`10s`) and parses it.
  */
 
 type Overrides<T> = { [K in keyof T]?: T[K] extends Record<string, unknown> ? Overridden<T[K]> : T[K] };

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { ageLimit, deadline, duration, responder } from '../../config/values.ts';
+import { ageLimit, deadline, duration } from '../../config/quantities.ts';
+import { responder } from '../../config/values.ts';
 import type { CertIdHash } from '../../ocsp/cert-id.ts';
 import type { FetchOptions } from './fetch.ts';
 import { type Host, parseHost } from './host.ts';
