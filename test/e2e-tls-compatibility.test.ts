@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import test, { type TestContext } from 'node:test';
-import type { TlsPolicy } from '../src/config/schema.ts';
+import type { TlsPolicy } from '../src/config/policies.ts';
 import type { AuthorityKeyType } from '../src/demo/authority.ts';
 import { startOcspResponder } from '../src/demo/ocsp-responder.ts';
 import { readClientHello } from '../src/tls/client-hello.ts';

@@ -4,7 +4,7 @@ import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'node:test';
 import { setImmediate } from 'node:timers/promises';
-import type { OcspPolicy } from '../src/config/schema.ts';
+import type { OcspPolicy } from '../src/config/policies.ts';
 import { FolderInUse } from '../src/ocsp/lock.ts';
 import type { StapledLeaf } from '../src/ocsp/staple-status.ts';
 import { FaultyResponder, unreachableUrl } from './support/faulty-responder.ts';

@@ -16,6 +16,26 @@ function inner(type: z.core.$ZodType): z.core.$ZodType {
   return type;
 }
 
+type Overrides<T> = { [K in keyof T]?: T[K] extends Record<string, unknown> ? Overridden<T[K]> : T[K] };
+/** A map with names of the administrator's own choice is overridden as a whole. */
+type Overridden<T> = string extends keyof T ? T : Overrides<T>;
+
+/** A section without its defaults: what one virtual host says differently. (`partial()` would keep them, and they would mask the top level.) */
+export function overrides<Shape extends z.ZodRawShape>(section: z.ZodObject<Shape, z.core.$strict>) {
+  const shape: Record<string, z.ZodType> = {};
+  for (const [key, wrapped] of Object.entries<z.core.$ZodType>(section.shape)) {
+    const type = unwrap(wrapped);
+    const bare: z.ZodType = type instanceof z.ZodObject ? overrides(type) : z.optional(type);
+    shape[key] = bare.meta({ ...z.globalRegistry.get(wrapped) });
+  }
+  return z.strictObject(shape).prefault({}) as unknown as z.ZodPrefault<z.ZodType<Overrides<z.output<typeof section>>>>;
+}
+
+/** A section in whose place one word may stand. */
+export function orWord<Word extends string, Section extends z.ZodType>(word: Word, section: z.ZodPrefault<Section>) {
+  return z.union([z.literal(word), section.unwrap()], { error: `must be ${word}, or a map of keys` }).prefault({} as never);
+}
+
 /** The word that may stand in the place of a section, if any. */
 export function wordFor(type: z.core.$ZodType): string | undefined {
   if (type instanceof z.ZodPrefault) return wordFor(type.unwrap());

@@ -4,6 +4,7 @@ import { open } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { z } from 'zod';
+import { camel } from './camel-case.ts';
 import { check } from './checks.ts';
 import { ConfigError } from './config-error.ts';
 import { explain, pathText } from './findings.ts';
@@ -111,12 +112,7 @@ function camelized(type: z.core.$ZodType, value: unknown, folder: string): unkno
   if (inner instanceof z.ZodObject && typeof value === 'string') return value; // a word in the place of a section
   if (inner instanceof z.ZodArray) return (value as unknown[]).map((item) => camelized(inner.element, item, folder));
   if (inner instanceof z.ZodObject)
-    return Object.fromEntries(
-      Object.entries(value as object).map(([key, item]) => [
-        key.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
-        camelized(inner.shape[key], item, folder),
-      ]),
-    );
+    return Object.fromEntries(Object.entries(value as object).map(([key, item]) => [camel(key), camelized(inner.shape[key], item, folder)]));
   return z.globalRegistry.get(inner)?.spelling?.path ? resolve(folder, value as string) : value;
 }
 

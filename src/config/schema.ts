@@ -1,132 +1,17 @@
 import { z } from 'zod';
-import { unwrap } from './keys.ts';
-import { ageLimit, byteRate, deadline, depth, duration, number, numberOrAuto, queueLength, rotation, size, wait, workerCount } from './quantities.ts';
-import {
-  backendAddress,
-  cidr,
-  cipherList,
-  groupName,
-  hostNameOnly,
-  httpVersion,
-  listenAddress,
-  path,
-  proxyUrl,
-  responder,
-  routePath,
-  serverName,
-} from './values.ts';
+import type { Camelized } from './camel-case.ts';
+import { orWord, overrides } from './keys.ts';
+import { ocsp, type OcspPolicy, tls, type TlsPolicy, tlsVersion } from './policies.ts';
+import { byteRate, deadline, duration, number, numberOrAuto, queueLength, rotation, size, wait, workerCount } from './quantities.ts';
+import { backendAddress, cidr, hostNameOnly, httpVersion, listenAddress, path, routePath, serverName } from './values.ts';
 
 /**
- * Every configuration key, once: its type, its default and its one-line documentation. The loader, docs/configuration.md
- * and the JSON Schema for editors are made from this file; the annotated sample is checked against it.
+ * Every configuration key, once: its type, its default and its one-line documentation; those of `tls` and `ocsp` are in
+ * policies.ts. The loader, docs/configuration.md and the JSON Schema for editors are made from them; the annotated sample
+ * is checked against them.
  *
  * Defaults are what an administrator would write: `prefault` takes a notation (`10s`) and parses it.
  */
-
-type Overrides<T> = { [K in keyof T]?: T[K] extends Record<string, unknown> ? Overridden<T[K]> : T[K] };
-/** A map with names of the administrator's own choice is overridden as a whole. */
-type Overridden<T> = string extends keyof T ? T : Overrides<T>;
-
-/** A section without its defaults: what one virtual host says differently. (`partial()` would keep them, and they would mask the top level.) */
-function overrides<Shape extends z.ZodRawShape>(section: z.ZodObject<Shape, z.core.$strict>) {
-  const shape: Record<string, z.ZodType> = {};
-  for (const [key, wrapped] of Object.entries<z.core.$ZodType>(section.shape)) {
-    const type = unwrap(wrapped);
-    const bare: z.ZodType = type instanceof z.ZodObject ? overrides(type) : z.optional(type);
-    shape[key] = bare.meta({ ...z.globalRegistry.get(wrapped) });
-  }
-  return z.strictObject(shape).prefault({}) as unknown as z.ZodPrefault<z.ZodType<Overrides<z.output<typeof section>>>>;
-}
-
-/** A section in whose place one word may stand. */
-function orWord<Word extends string, Section extends z.ZodType>(word: Word, section: z.ZodPrefault<Section>) {
-  return z.union([z.literal(word), section.unwrap()], { error: `must be ${word}, or a map of keys` }).prefault({} as never);
-}
-
-const tlsVersion = z.enum(['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3']);
-
-/** What is told about a client certificate: values of `client_auth.forward`. */
-const clientCertificateValue = z.enum([
-  'verify',
-  'subject',
-  'issuer',
-  'serial',
-  'not_before',
-  'not_after',
-  'sha1',
-  'sha256',
-  'certificate',
-  'chain',
-  'der',
-  'pem',
-  'escaped_pem',
-]);
-
-const clientAuth = z.strictObject({
-  mode: z
-    .enum(['none', 'request', 'require'])
-    .default('none')
-    .meta({ description: 'Whether clients are asked for a certificate, and whether they must present one.' }),
-  ca: path.optional().meta({ description: 'PEM file of the authorities that client certificates must chain to; needed unless the mode is `none`.' }),
-  depth: depth.optional().meta({
-    description:
-      'How many intermediate authorities may stand between a client certificate and one in `ca`. Not set, there is no limit; set, sessions are not resumed.',
-  }),
-  forward: z.record(z.string(), clientCertificateValue).default({}).meta({
-    description: 'Fields in which the backend is told about the client certificate: names, each with what it holds. docs/tls.md explains the values.',
-  }),
-});
-
-const tls = z.strictObject({
-  profile: z
-    .enum(['modern', 'intermediate', 'old'])
-    .default('intermediate')
-    .meta({ description: "Mozilla's server-side TLS profile: `modern` is TLS 1.3 only, `intermediate` adds 1.2, `old` adds 1.0 and 1.1." }),
-  min_version: tlsVersion.optional().meta({ description: "Lowest protocol version, instead of the profile's." }),
-  max_version: tlsVersion.optional().meta({ description: "Highest protocol version, instead of the profile's." }),
-  ciphers: cipherList.optional().meta({
-    description: "OpenSSL cipher list. Its `TLS_…` names replace the profile's suites of TLS 1.3, the others those of TLS 1.2 and below.",
-  }),
-  groups: z
-    .array(groupName)
-    .min(1)
-    .optional()
-    .meta({ description: "Key exchange groups (elliptic curves and hybrids) in order of preference, instead of the profile's." }),
-  alpn: z
-    .array(z.enum(['h2', 'http/1.1', 'http/1.0']))
-    .default(['h2', 'http/1.1', 'http/1.0'])
-    .meta({ description: 'Application protocols in order of preference; a client that offers none of them is refused. Empty, the extension is not answered.' }),
-  session_tickets: z
-    .boolean()
-    .default(true)
-    .meta({ description: 'Let clients that come back resume their session, which saves both sides most of the handshake.' }),
-  client_auth: clientAuth.prefault({}).meta({ description: 'Client certificates.' }),
-});
-
-const ocsp = z.strictObject({
-  stapling: z.boolean().default(true).meta({ description: 'Fetch, verify, keep and staple OCSP responses.' }),
-  responder: responder
-    .optional()
-    .meta({ description: 'Responder to ask instead of the one the certificate names; `none` asks nobody, for responses that are given by hand.' }),
-  http_proxy: proxyUrl.optional().meta({
-    description: 'Forward proxy on the way to responders; `none` uses none. Not set, `http_proxy`, `https_proxy` and `all_proxy` of the environment hold.',
-  }),
-  timeout: deadline.prefault('10s').meta({ description: 'Deadline of one whole attempt: name lookup, connection, head and body.' }),
-  min_delay: duration.prefault('5m').meta({ description: 'Never refresh sooner than this, unless half of the life that a response has left is shorter.' }),
-  cert_id_hash: z.enum(['sha1', 'sha256', 'auto']).default('sha1').meta({
-    description: 'Hash that names the certificate in questions; `auto` tries the other one where a responder does not know the first, and remembers.',
-  }),
-  nonce: z.boolean().default(false).meta({ description: 'Send a random nonce, for responders that want one; then questions are asked with POST only.' }),
-  sha1_signatures: z.enum(['accept', 'refuse']).default('accept').meta({ description: 'Whether responses signed with SHA-1 are used, with a warning.' }),
-  clock_skew: duration.prefault('5m').meta({ description: 'How far in the future producedAt and thisUpdate of a response may lie.' }),
-  max_age: ageLimit.prefault(-1).meta({ description: 'Refuse responses whose thisUpdate is older than this; -1 for no limit.' }),
-  no_next_update: duration.prefault('1d').meta({ description: 'How long after thisUpdate a response without nextUpdate is usable; 0 refuses it.' }),
-  max_response_size: size.prefault('64k').meta({ description: 'Largest response accepted from a responder, from disk or from a file.' }),
-  on_revoked: z
-    .enum(['omit', 'staple'])
-    .default('omit')
-    .meta({ description: 'What clients get when the certificate is revoked: no staple, or the response that says so.' }),
-});
 
 const backendTls = z.strictObject({
   verify: z.boolean().default(true).meta({ description: "Whether the backend's certificate must be good: issued by `ca`, for `server_name`, and valid now." }),
@@ -289,23 +174,9 @@ export const schema = z.strictObject({
   virtual_hosts: z.array(virtualHost).min(1).meta({ description: 'The sites that are served.' }),
 });
 
-type Camel<S extends string> = S extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<Camel<Tail>>}` : S;
-type Camelized<T> = T extends readonly (infer Item)[] ? Camelized<Item>[] : T extends object ? { [K in keyof T as Camel<K & string>]: Camelized<T[K]> } : T;
-
 export type Parsed = Camelized<z.output<typeof schema>>;
 
-const camel = (key: string): string => key.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
-
-/** The OCSP settings of a configuration that says nothing about them. */
-export const ocspDefaults = Object.fromEntries(Object.entries(ocsp.parse({})).map(([key, value]) => [camel(key), value])) as OcspPolicy;
-
 export type Listen = Parsed['listen'][number];
-export type TlsPolicy = Camelized<z.output<typeof tls>>;
-export type ClientAuth = TlsPolicy['clientAuth'];
-export type ClientCertificateValue = z.output<typeof clientCertificateValue>;
-/** What may be told about one client certificate: texts that are safe in a field. */
-export type ClientCertificateValues = Partial<Record<ClientCertificateValue, string>>;
-export type OcspPolicy = Camelized<z.output<typeof ocsp>>;
 export type Timeouts = Parsed['timeouts'];
 export type Limits = Parsed['limits'];
 export type Route = Parsed['virtualHosts'][number]['routes'][number];

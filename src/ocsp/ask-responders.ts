@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { OcspPolicy } from '../config/schema.ts';
+import type { OcspPolicy } from '../config/policies.ts';
 import { type CertIdHash, certIdFor, type OcspSubject } from './cert-id.ts';
 import type { Clock } from './clock.ts';
 import type { Limiter } from './limiter.ts';

@@ -1,4 +1,4 @@
-import type { OcspPolicy } from '../config/schema.ts';
+import type { OcspPolicy } from '../config/policies.ts';
 import type { Log } from '../log.ts';
 import type { ServableStaple } from '../snapshot.ts';
 import type { OcspSubject } from './cert-id.ts';

@@ -2,7 +2,7 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { buildChain } from '../certificates/chain.ts';
 import { readExtensions } from '../certificates/extensions.ts';
 import { pemBlocks } from '../certificates/pem.ts';
-import { type OcspPolicy, ocspDefaults } from '../config/schema.ts';
+import { type OcspPolicy, ocspDefaults } from '../config/policies.ts';
 import type { Log } from '../log.ts';
 import type { CertificateInUse, StapledLeaf, StapleStatus } from './staple-status.ts';
 import { Stapler } from './stapler.ts';

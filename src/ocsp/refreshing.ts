@@ -1,4 +1,4 @@
-import type { OcspPolicy } from '../config/schema.ts';
+import type { OcspPolicy } from '../config/policies.ts';
 import type { Log } from '../log.ts';
 import { askResponders, type RespondersAnswer, RespondersFailed } from './ask-responders.ts';
 import type { OcspSubject } from './cert-id.ts';

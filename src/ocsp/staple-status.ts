@@ -1,5 +1,5 @@
 import type { Certificate } from '../certificates/certificate.ts';
-import type { OcspPolicy } from '../config/schema.ts';
+import type { OcspPolicy } from '../config/policies.ts';
 import type { ServableStaple } from '../snapshot.ts';
 import type { FetchError } from './fetch-record.ts';
 import type { ResponseFile } from './given-response.ts';

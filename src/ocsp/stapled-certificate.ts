@@ -1,4 +1,4 @@
-import type { OcspPolicy } from '../config/schema.ts';
+import type { OcspPolicy } from '../config/policies.ts';
 import type { ServableStaple } from '../snapshot.ts';
 import { GivenResponse, type ResponseFile, ResponseFileError } from './given-response.ts';
 import { HeldStaple } from './held-staple.ts';

@@ -1,4 +1,4 @@
-import type { OcspPolicy } from '../config/schema.ts';
+import type { OcspPolicy } from '../config/policies.ts';
 import type { Log } from '../log.ts';
 import type { FetchError } from './fetch-record.ts';
 import type { ResponseFile } from './given-response.ts';

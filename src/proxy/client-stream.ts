@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import type { ClientCertificateValues } from '../config/schema.ts';
+import type { ClientCertificateValues } from '../config/policies.ts';
 import type { AnswerHead } from './engine.ts';
 import type { Field } from './headers.ts';
 

@@ -1,4 +1,5 @@
-import type { ClientCertificateValues, Config, VirtualHost } from '../config/schema.ts';
+import type { ClientCertificateValues } from '../config/policies.ts';
+import type { Config, VirtualHost } from '../config/schema.ts';
 import { field, valuesOf, type Field } from './headers.ts';
 
 /** What the backend is told about the connection that it does not see. */

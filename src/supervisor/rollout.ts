@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { areServedAlike, type Certificate } from '../certificates/certificate.ts';
 import { encodePem } from '../certificates/pem.ts';
-import type { OcspPolicy, VirtualHost } from '../config/schema.ts';
+import type { OcspPolicy } from '../config/policies.ts';
+import type { VirtualHost } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { ResponseFile } from '../ocsp/given-response.ts';
 import type { Stapler } from '../ocsp/stapler.ts';

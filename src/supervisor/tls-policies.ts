@@ -1,7 +1,8 @@
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { readCertificates } from '../certificates/certificate.ts';
 import { readText } from '../certificates/files.ts';
-import type { Config, TlsPolicy } from '../config/schema.ts';
+import type { TlsPolicy } from '../config/policies.ts';
+import type { Config } from '../config/schema.ts';
 import { isBelow, policyInForce, protocolOptions } from '../tls/policy.ts';
 
 /** What is wrong with a virtual host's TLS policy. After an `error` its connections are refused; the other virtual hosts are served. */

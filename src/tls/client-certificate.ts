@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import type { Server, TLSSocket } from 'node:tls';
-import type { ClientAuth, ClientCertificateValue, ClientCertificateValues } from '../config/schema.ts';
+import type { ClientAuth, ClientCertificateValue, ClientCertificateValues } from '../config/policies.ts';
 import { certificatePath } from './certificate-path.ts';
 
 /**

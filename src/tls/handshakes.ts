@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import type { Server, TLSSocket } from 'node:tls';
 import { type ConnectionCounters, count } from '../connection-counters.ts';
-import type { ClientCertificateValues, VirtualHost } from '../config/schema.ts';
+import type { ClientCertificateValues } from '../config/policies.ts';
+import type { VirtualHost } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import type { Arrival, Peer } from './arrival.ts';
 import { type ClientVerifier, reasonOf } from './client-certificate.ts';

@@ -1,5 +1,5 @@
 import { createSecureContext, type SecureVersion } from 'node:tls';
-import type { TlsPolicy } from '../config/schema.ts';
+import type { TlsPolicy } from '../config/policies.ts';
 import { ecdsaSuites } from './key-choice.ts';
 
 /**

@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto';
-import type { TlsPolicy, VirtualHost } from '../config/schema.ts';
+import type { TlsPolicy } from '../config/policies.ts';
+import type { VirtualHost } from '../config/schema.ts';
 import { ServerNames } from '../config/server-names.ts';
 import type { Identity } from '../snapshot.ts';
 import { Alert, TlsAlert } from './alert.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import type { OcspPolicy } from '../../src/config/schema.ts';
+import type { OcspPolicy } from '../../src/config/policies.ts';
 import { Authority, type IssueOptions } from '../../src/demo/authority.ts';
 import type { ResponseFile } from '../../src/ocsp/given-response.ts';
 import type { StapledLeaf, StapleStatus } from '../../src/ocsp/staple-status.ts';

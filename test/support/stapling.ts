@@ -1,4 +1,4 @@
-import type { OcspPolicy } from '../../src/config/schema.ts';
+import type { OcspPolicy } from '../../src/config/policies.ts';
 import { readCertificate } from '../../src/certificates/certificate.ts';
 import type { Authority, Issued } from '../../src/demo/authority.ts';
 import type { Facts, Log } from '../../src/log.ts';

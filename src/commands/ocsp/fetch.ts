@@ -5,7 +5,7 @@ import { acceptancePolicy } from '../../ocsp/held-staple.ts';
 import { Limiter } from '../../ocsp/limiter.ts';
 import { OcspRefusal } from '../../ocsp/refusal.ts';
 import { acceptResponse } from '../../ocsp/verify.ts';
-import { ocspDefaults } from '../../config/schema.ts';
+import { ocspDefaults } from '../../config/policies.ts';
 import { CommandError, outline, type Outcome } from './outcome.ts';
 import { writeOutput } from './output.ts';
 import { findSubject, readSubject } from './subject.ts';

@@ -4,7 +4,7 @@ import { type Extensions, readExtensions } from '../../certificates/extensions.t
 import { acceptancePolicy } from '../../ocsp/held-staple.ts';
 import { OcspRefusal } from '../../ocsp/refusal.ts';
 import { acceptResponse } from '../../ocsp/verify.ts';
-import { ocspDefaults } from '../../config/schema.ts';
+import { ocspDefaults } from '../../config/policies.ts';
 import { type Host, visit } from './host.ts';
 import { readCertificates } from './input.ts';
 import { describeResponse } from './inspect.ts';

@@ -1,7 +1,7 @@
 import { acceptancePolicy } from '../../ocsp/held-staple.ts';
 import { OcspRefusal } from '../../ocsp/refusal.ts';
 import { acceptResponse, type Staple } from '../../ocsp/verify.ts';
-import { ocspDefaults } from '../../config/schema.ts';
+import { ocspDefaults } from '../../config/policies.ts';
 import { readCertificates, readOcspMessage } from './input.ts';
 import { isCoded, isoTime, outline, type Outcome } from './outcome.ts';
 import { readSubject } from './subject.ts';
