@@ -1,31 +1,15 @@
 import type { Duplex } from 'node:stream';
-import type { Log } from '../log.ts';
 import type { ClientStream } from './client-stream.ts';
-import { tellLast } from './contained.ts';
 import type { Deadlines, Timed } from './deadlines.ts';
-import type { AnswerHead, BackendRequest, BackendStream, Engine, Recipient, TunnelTraffic } from './engine.ts';
+import { Dispatch } from './dispatch.ts';
+import type { AnswerHead, BackendRequest, Engine, Recipient, TunnelTraffic } from './engine.ts';
 import { acceptsTrailers, countedFields, field, FieldList, responseFields, trailerFields, valuesOf, type Field } from './headers.ts';
-import { ProxyError, type ProxyErrorCode } from './proxy-error.ts';
+import { ProxyError } from './proxy-error.ts';
 import type { RequestHead } from './request-head.ts';
 import { page } from './page.ts';
 import { RequestBody } from './request-body.ts';
-import { type Upstream, type UpstreamPool, waitedInVain, type Waiter } from './upstream.ts';
-
-/** Where a request goes. */
-export interface Forwarding {
-  engine: Engine;
-  pool: UpstreamPool;
-  request: BackendRequest;
-  /** How long a WebSocket without traffic is kept, in ms. */
-  tunnelIdle: number;
-  /** Bytes per second that a client must send of a request body; 0 for any. */
-  bodyRate: number;
-}
-
-/** No byte of the request was sent. */
-const UNCONNECTED: ReadonlySet<string> = new Set<ProxyErrorCode>(['backend_unreachable', 'backend_connect_timeout', 'backend_tls']);
-/** RFC 9110, 9.2.2. */
-const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
+import type { RequestLog } from './request-log.ts';
+import { type UpstreamPool, waitedInVain } from './upstream.ts';
 
 /** Interim answers to one request. */
 const MAX_INTERIM = 100;
@@ -34,28 +18,16 @@ const MAX_INTERIM = 100;
  * One request and its answer, between a client's stream and a backend's. Ends exactly once: with the answer complete,
  * with a page, or with the client cut; whatever comes after that is ignored.
  */
-export class Exchange implements Recipient, Timed, Waiter {
+export class Exchange implements Recipient, Timed {
   deadline = Infinity;
-  tried: Set<Upstream> | undefined;
   readonly #client: ClientStream;
   readonly #head: RequestHead | undefined;
-  /** What the log calls the request. */
-  readonly #line: string;
-  readonly #log: Log;
+  readonly #log: RequestLog;
   readonly #deadlines: Deadlines;
-  /** 0 when the exchange is not to be logged. */
-  readonly #startedAt: number;
-  #forwarding: Forwarding | undefined;
-  #isQueued = false;
-  /** When waiting for a place at a backend ends, by performance.now(); 0 before it begins. */
-  #queueEnd = 0;
-  #hasHadPlace = false;
-  #upstream: Upstream | undefined;
-  #backend: BackendStream | undefined;
-  #connected = false;
+  /** Undefined while nothing is forwarded. */
+  #dispatch: Dispatch | undefined;
   /** Undefined where the request has none. */
   #body: RequestBody | undefined;
-  #repeatable = false;
   /** Something of the answer has come since the limit was set. */
   #hasMoved = false;
   #interim = 0;
@@ -63,18 +35,11 @@ export class Exchange implements Recipient, Timed, Waiter {
   #bytes = 0;
   #over = false;
 
-  constructor(
-    client: ClientStream,
-    head: RequestHead | undefined,
-    line: string,
-    { log, deadlines, access }: { log: Log; deadlines: Deadlines; access: boolean },
-  ) {
+  constructor(client: ClientStream, head: RequestHead | undefined, log: RequestLog, deadlines: Deadlines) {
     this.#client = client;
     this.#head = head;
-    this.#line = line;
     this.#log = log;
     this.#deadlines = deadlines;
-    this.#startedAt = access ? performance.now() : 0;
   }
 
   /** The answer is complete, or the client cut. */
@@ -84,29 +49,29 @@ export class Exchange implements Recipient, Timed, Waiter {
 
   /** A fault of ours: it ends this exchange and no other. */
   fault(error: Error): void {
-    this.#log.error(`internal error: ${error.message}`, { code: 'internal', at: error.stack?.split('\n')[1]?.trim(), request: this.#line.slice(0, 1024) });
+    this.#log.fault(error);
     if (this.#over) return;
     this.#status ||= 500;
-    this.#backend?.abort();
+    this.#dispatch?.abort();
     this.#finish();
     this.#client.cut();
   }
 
   /**
    * Sends the request to a backend of its route.
+   * @param bodyRate bytes per second that the client must send of a body; 0 for any
    * @throws ProxyError backend_busy
    */
-  forward(forwarding: Forwarding): void {
-    const { method, framing, expectContinue, route, timeouts } = forwarding.request;
-    this.#forwarding = forwarding;
-    if (framing === 'none' || framing === 0) this.#repeatable = IDEMPOTENT.has(method);
-    else this.#body = new RequestBody({ pause: timeouts.requestBody, rate: forwarding.bodyRate }, expectContinue);
+  forward(engine: Engine, pool: UpstreamPool, request: BackendRequest, bodyRate: number): void {
+    const { framing, expectContinue, route, timeouts } = request;
+    this.#dispatch = new Dispatch(this, engine, pool, request, this.#log.log);
+    if (framing !== 'none' && framing !== 0) this.#body = new RequestBody({ pause: timeouts.requestBody, rate: bodyRate }, expectContinue);
     this.#deadlines.watch(this);
     if (framing === 'chunked' && route.httpVersion === '1.0') {
       this.#body?.buffer(route.maxBufferedBody);
       this.#arm();
     } else {
-      this.#dispatch();
+      this.#dispatch.begin();
     }
   }
 
@@ -124,8 +89,8 @@ export class Exchange implements Recipient, Timed, Waiter {
   /** Answers with the page of an error, or cuts the client when an answer has begun. */
   refuse(error: ProxyError): void {
     if (this.#over) return;
-    this.#backend?.abort();
-    this.#explain(error);
+    this.#dispatch?.abort();
+    this.#log.refused(error, this.#dispatch?.backend);
     if (this.#status > 0 || error.code === 'client_gone') {
       this.#status ||= error.status;
       this.#finish();
@@ -143,9 +108,10 @@ export class Exchange implements Recipient, Timed, Waiter {
   body(piece: Buffer, release?: () => void): boolean {
     if (this.#over || !this.#body) return true;
     const now = performance.now();
+    const backend = this.#dispatch?.connected;
     try {
-      const mayGoOn = this.#body.add(piece, release, this.#connected ? this.#backend : undefined, now);
-      if (this.#connected || mayGoOn) this.#arm(now);
+      const mayGoOn = this.#body.add(piece, release, backend, now);
+      if (backend || mayGoOn) this.#arm(now);
       return mayGoOn;
     } catch (error) {
       if (!(error instanceof ProxyError)) throw error;
@@ -158,19 +124,20 @@ export class Exchange implements Recipient, Timed, Waiter {
     if (this.#over) return;
     const length = this.#body?.end(trailers);
     if (length !== undefined) return this.#sendBuffered(length);
-    if (!this.#connected) return;
-    this.#backend?.end(trailers);
+    const backend = this.#dispatch?.connected;
+    if (!backend) return;
+    backend.end(trailers);
     this.#arm();
   }
 
   /** What was given of the body so far may be sent. */
   flushBody(): void {
-    if (!this.#over && this.#connected) this.#backend?.flush();
+    if (!this.#over) this.#dispatch?.connected?.flush();
   }
 
   clientDrained(): void {
     if (this.#over) return;
-    this.#backend?.resume();
+    this.#dispatch?.connected?.resume();
     this.#arm();
   }
 
@@ -182,12 +149,11 @@ export class Exchange implements Recipient, Timed, Waiter {
   // From the backend.
 
   connected(): void {
-    if (this.#over || !this.#backend) return;
-    this.#connected = true;
-    this.#upstream?.reached();
-    if (this.#body) this.#body.send(this.#backend);
-    else this.#backend.end([]);
-    this.#backend.flush();
+    const backend = this.#over ? undefined : this.#dispatch?.accepted();
+    if (!backend) return;
+    if (this.#body) this.#body.send(backend);
+    else backend.end([]);
+    backend.flush();
     if (this.#body?.awaitsClient) this.#client.resumeBody();
     this.#arm();
   }
@@ -203,10 +169,10 @@ export class Exchange implements Recipient, Timed, Waiter {
     if (this.#over || this.#status > 0) return;
     this.#interim += 1;
     if (this.#interim > MAX_INTERIM) {
-      const facts = { backend: this.#upstream?.address.name };
+      const facts = { backend: this.#dispatch?.backend };
       return this.failed(new ProxyError('backend_bad_response', 'the backend sends interim answers without end', facts));
     }
-    if (status === 100 && !this.#forwarding?.request.expectContinue) return;
+    if (status === 100 && !this.#dispatch?.request.expectContinue) return;
     if (status === 100 && this.#body) this.#body.isBlocked = false;
     if (status === 100 || status === 103) this.#client.inform(status, responseFields(status, fields));
     this.#arm();
@@ -226,7 +192,7 @@ export class Exchange implements Recipient, Timed, Waiter {
   received(piece: Buffer, release?: () => void): void {
     if (this.#over) return;
     this.#bytes += piece.length;
-    if (!this.#client.write(piece, release)) this.#backend?.pause();
+    if (!this.#client.write(piece, release)) this.#dispatch?.connected?.pause();
     this.#hasMoved = true;
   }
 
@@ -252,7 +218,7 @@ export class Exchange implements Recipient, Timed, Waiter {
     this.deadline = Infinity;
     const client = this.#client.switchProtocols(fields.list);
     if (!client) return this.clientGone();
-    void join(client, this.#forwarding?.tunnelIdle ?? 0).then(({ sent }) => {
+    void join(client, this.#dispatch!.request.timeouts.tunnel).then(({ sent }) => {
       this.#bytes = sent;
       this.#finish();
       this.#client.end([]);
@@ -260,33 +226,12 @@ export class Exchange implements Recipient, Timed, Waiter {
   }
 
   failed(error: ProxyError): void {
-    if (this.#over) return;
-    const { code } = error;
-    const unconnected = UNCONNECTED.has(code);
-    const pool = this.#forwarding?.pool;
-    if (this.#upstream && unconnected) {
-      this.#upstream.unreachable(Date.now());
-      this.tried ??= new Set();
-      this.tried.add(this.#upstream);
-      this.#release();
-      if (pool && pool.size > this.tried.size) {
-        this.#log.warn(`${error.message}; trying the next one`, { code, ...error.facts });
-        return this.#dispatch();
-      }
-    } else if (code === 'backend_stale' && this.#repeatable) {
-      this.#repeatable = false;
-      this.#release();
-      return this.#dispatch();
-    } else {
-      this.#upstream?.reached();
-    }
-    this.refuse(error);
+    if (!this.#over && !this.#dispatch?.repeat(error)) this.refuse(error);
   }
 
   expire(): void {
-    const { request } = this.#forwarding!;
-    const backend = this.#upstream?.address.name;
-    if (this.#isQueued) {
+    const { request, backend, isQueued } = this.#dispatch!;
+    if (isQueued) {
       this.refuse(waitedInVain());
     } else if (this.#status > 0) {
       this.refuse(new ProxyError('response_stalled', 'the answer stood still; the client was cut', { setting: 'timeouts.response_body' }));
@@ -305,7 +250,7 @@ export class Exchange implements Recipient, Timed, Waiter {
 
   /** Sets the limit of the phase that the exchange is in now. */
   #arm(now = performance.now()): void {
-    const { timeouts } = this.#forwarding!.request;
+    const { timeouts } = this.#dispatch!.request;
     if (this.#status > 0) this.deadline = now + timeouts.responseBody;
     else if (this.#body?.awaitsClient) this.deadline = this.#body.deadline(now);
     else this.deadline = now + timeouts.responseHeader;
@@ -313,80 +258,22 @@ export class Exchange implements Recipient, Timed, Waiter {
   }
 
   #sendBuffered(length: number): void {
-    const forwarding = this.#forwarding!;
-    const { request } = forwarding;
-    forwarding.request = { ...request, framing: length, fields: countedFields(request.fields, length) };
+    const dispatch = this.#dispatch!;
+    const { request } = dispatch;
+    dispatch.request = { ...request, framing: length, fields: countedFields(request.fields, length) };
     try {
-      this.#dispatch();
+      dispatch.begin();
     } catch (error) {
       this.refuse(error as ProxyError);
     }
   }
 
-  #dispatch(): void {
-    const { pool, request } = this.#forwarding!;
-    const upstream = pool.take(this.tried, Date.now());
-    if (upstream) return this.#send(upstream);
-    pool.wait(this, this.#hasHadPlace);
-    this.#isQueued = true;
-    this.#queueEnd ||= performance.now() + request.timeouts.queue;
-    this.deadline = this.#queueEnd;
-  }
-
-  admitted(upstream: Upstream): void {
-    this.#isQueued = false;
-    // It is the end of another exchange that admits this one.
-    tellLast(this, () => this.#send(upstream));
-  }
-
-  #send(upstream: Upstream): void {
-    const { engine, request } = this.#forwarding!;
-    this.#hasHadPlace = true;
-    // Connecting is the engine's to time.
-    this.deadline = Infinity;
-    this.#upstream = upstream;
-    try {
-      this.#backend = engine.send(upstream.address, request, this);
-    } catch (error) {
-      if (error instanceof ProxyError) return this.failed(error);
-      throw error;
-    }
-    if (this.#backend.isConnected) this.connected();
-  }
-
-  #release(): void {
-    const upstream = this.#upstream;
-    this.#upstream = undefined;
-    this.#backend = undefined;
-    this.#connected = false;
-    upstream?.release();
-  }
-
   #finish(): void {
     this.#over = true;
-    const backend = this.#upstream?.address.name;
-    if (this.#isQueued) this.#forwarding?.pool.leave(this);
-    this.#release();
+    const backend = this.#dispatch?.backend;
+    this.#dispatch?.leave();
     this.#body?.release();
     this.#deadlines.forget(this);
-    if (this.#startedAt === 0) return;
-    this.#log.info(this.#line.slice(0, 1024), {
-      status: this.#status,
-      bytes: this.#bytes,
-      ms: Math.round(performance.now() - this.#startedAt),
-      client: this.#client.connection.clientAddress,
-      backend,
-    });
-  }
-
-  #explain(error: ProxyError): void {
-    const level = error.code === 'internal' ? 'error' : error.status >= 500 ? 'warn' : 'debug';
-    this.#log[level](error.message, {
-      code: error.code,
-      backend: this.#upstream?.address.name,
-      ...error.facts,
-      client: this.#client.connection.clientAddress,
-      request: this.#line.slice(0, 1024),
-    });
+    this.#log.ended(this.#status, this.#bytes, backend);
   }
 }

@@ -12,6 +12,7 @@ import { ProxyError } from './proxy-error.ts';
 import { httpsPort, redirectLocation } from './redirect.ts';
 import { type ProxiedConnection, proxyHeader } from './proxy-protocol.ts';
 import type { RequestHead } from './request-head.ts';
+import { RequestLog } from './request-log.ts';
 import { Router, chooseRoute, forwardedTarget, type Site } from './router.ts';
 import { Upstreams } from './upstream.ts';
 
@@ -75,7 +76,8 @@ export class Handler {
   }
 
   #exchange(client: ClientStream, head: RequestHead | undefined, line: string): Exchange {
-    return new Exchange(client, head, line, { log: this.#log, deadlines: this.#deadlines, access: this.#served.config.log.access });
+    const log = new RequestLog(this.#log, line, client.connection.clientAddress, this.#served.config.log.access);
+    return new Exchange(client, head, log, this.#deadlines);
   }
 
   /** The way of a request, in order; whatever cannot go on is thrown as a ProxyError. */
@@ -100,24 +102,20 @@ export class Handler {
     const fields = backendFields(head, connection, site, served, upgrade, hops);
     // RFC 9110, 10.1.1: a backend that speaks HTTP/1.0 cannot say that the client may go on.
     if (isOld && head.facts.expectContinue) client.inform(100, []);
-    exchange.forward({
-      engine: this.#engines[virtualHost.engine],
-      pool: route.pool,
-      tunnelIdle: config.timeouts.tunnel,
-      // A stream of gRPC may have long pauses, and little to say.
-      bodyRate: route.httpVersion === '2' ? 0 : config.limits.requestBodyRate,
-      request: {
-        method: head.method,
-        target: forwardedTarget(route, head.target),
-        fields: (isOld || !route.keepAlive) && !upgrade ? closingFields(fields, !isOld) : fields,
-        framing: head.framing,
-        expectContinue: head.facts.expectContinue && !isOld,
-        upgrade,
-        route,
-        timeouts: config.timeouts,
-        prelude: route.proxyProtocol && proxyHeader(route.proxyProtocol, proxied(connection)),
-      },
-    });
+    const request = {
+      method: head.method,
+      target: forwardedTarget(route, head.target),
+      fields: (isOld || !route.keepAlive) && !upgrade ? closingFields(fields, !isOld) : fields,
+      framing: head.framing,
+      expectContinue: head.facts.expectContinue && !isOld,
+      upgrade,
+      route,
+      timeouts: config.timeouts,
+      prelude: route.proxyProtocol && proxyHeader(route.proxyProtocol, proxied(connection)),
+    };
+    // A stream of gRPC may have long pauses, and little to say.
+    const bodyRate = route.httpVersion === '2' ? 0 : config.limits.requestBodyRate;
+    exchange.forward(this.#engines[virtualHost.engine], route.pool, request, bodyRate);
   }
 }
 
