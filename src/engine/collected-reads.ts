@@ -4,8 +4,11 @@ import { atTurnEnd, type Collecting } from './turn-end.ts';
 
 /** Who takes what was collected. */
 export interface CollectedTaker {
-  /** @param lent whose bytes they are: to be held where they are needed later */
-  takeCollected(bytes: Buffer, lent: ReadBuffer): void;
+  /**
+   * @param bytes valid until this returns
+   * @param lent whose they are: to be held where they are needed later
+   */
+  take(bytes: Buffer, lent: ReadBuffer): void;
   fault(error: Error): void;
 }
 
@@ -41,7 +44,7 @@ export class CollectedReads implements Collecting {
     if (!collected) return;
     this.#collected = undefined;
     const release = collected.hold();
-    this.#taker.takeCollected(collected.filled, collected);
+    this.#taker.take(collected.filled, collected);
     release();
   }
 
