@@ -171,15 +171,18 @@ function randomFields(random: () => number): Pair[] {
 /** node:http2's client, connected to frames: `headers` gets its header blocks, and may answer on the socket. */
 async function nodeClient(t: TestContext, headers: (stream: number, block: Buffer, socket: net.Socket) => void): Promise<http2.ClientHttp2Session> {
   const server = net.createServer((socket) => {
-    const reader = new FrameReader({
-      headers(stream, _flags, block, start, end) {
-        headers(stream, block.subarray(start, end), socket);
+    const reader = new FrameReader(
+      {
+        headers(stream, _flags, block, start, end) {
+          headers(stream, block.subarray(start, end), socket);
+        },
+        dataBegins() {},
+        data() {},
+        dataEnds() {},
+        frame() {},
       },
-      dataBegins() {},
-      data() {},
-      dataEnds() {},
-      frame() {},
-    });
+      PREFACE,
+    );
     socket.on('data', (bytes) => reader.read(bytes));
     socket.on('error', () => {});
     socket.write(frame(frameTypes.settings, 0, 0));
@@ -246,16 +249,19 @@ test('blocks are read alike, however their bytes are cut', () => {
     const seen: unknown[] = [];
     const decoder = new HpackDecoder();
     let data = '';
-    const reader = new FrameReader({
-      headers: (stream, flagBits, from, start, end) => seen.push(['headers', stream, flagBits & 1, decode(decoder, from.subarray(start, end))]),
-      dataBegins: (stream, flagBits, occupied, length) => seen.push(['data', stream, flagBits & 1, occupied, length]),
-      data: (piece) => (data += piece.toString()),
-      dataEnds: () => {
-        seen.push(data);
-        data = '';
+    const reader = new FrameReader(
+      {
+        headers: (stream, flagBits, from, start, end) => seen.push(['headers', stream, flagBits & 1, decode(decoder, from.subarray(start, end))]),
+        dataBegins: (stream, flagBits, occupied, length) => seen.push(['data', stream, flagBits & 1, occupied, length]),
+        data: (piece) => (data += piece.toString()),
+        dataEnds: () => {
+          seen.push(data);
+          data = '';
+        },
+        frame: (type, _flags, stream, from, start, end) => seen.push([type, stream, from.toString('latin1', start, end)]),
       },
-      frame: (type, _flags, stream, from, start, end) => seen.push([type, stream, from.toString('latin1', start, end)]),
-    });
+      PREFACE,
+    );
     for (const piece of pieces) reader.read(piece);
     return seen;
   };

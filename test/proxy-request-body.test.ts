@@ -8,7 +8,7 @@ const pace = { pause: 60_000, rate: 500 };
 
 /** Sends `bytes` every `every` ms. @returns when the client is cut; undefined when it has sent `pieces` */
 function cutAt({ bytes, every, pieces = 1_000, rate = 500 }: { bytes: number; every: number; pieces?: number; rate?: number }): number | undefined {
-  const body = new RequestBody({ ...pace, rate }, false);
+  const body = new RequestBody({ ...pace, rate }, false, false);
   const written: Buffer[] = [];
   const backend = { write: (piece: Buffer) => written.push(piece) > 0 } as unknown as Parameters<RequestBody['add']>[2];
   for (let now = 0; written.length < pieces; now += every) {
@@ -46,7 +46,7 @@ test('a rate of 0 leaves it at pauses', () => {
 });
 
 test('while the backend takes no more, the client is not to blame', () => {
-  const body = new RequestBody(pace, false);
+  const body = new RequestBody(pace, false, false);
   const full = { write: () => false } as unknown as Parameters<RequestBody['add']>[2];
   assert.equal(body.deadline(0), 60_000);
   assert.equal(body.add(Buffer.alloc(1), undefined, full, 30_000), false);
@@ -56,7 +56,7 @@ test('while the backend takes no more, the client is not to blame', () => {
 });
 
 test('the error names the setting that decided', () => {
-  const body = new RequestBody(pace, false);
+  const body = new RequestBody(pace, false, false);
   assert.equal(body.late().facts['setting'], 'timeouts.request_body');
   body.deadline(0);
   body.add(Buffer.alloc(1), undefined, undefined, 30_000);

@@ -86,6 +86,8 @@ export class Http1Turn implements ClientStream {
     // RFC 9110, 6.6.1: whoever forwards an answer without a date adds one.
     if (!fields.isDated) head += `Date: ${httpDate()}\r\n`;
     if (chunked) head += 'Transfer-Encoding: chunked\r\n';
+    // HTTP/2 has no need of it.
+    else if (framing === 0 && !fields.list.some(({ key }) => key === 'content-length')) head += 'Content-Length: 0\r\n';
     if (this.isLast) head += 'Connection: close\r\n';
     else if (request?.version === '1.0') head += 'Connection: keep-alive\r\n';
     this.#writer.begin(`${head}\r\n`, chunked);

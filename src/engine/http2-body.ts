@@ -6,10 +6,10 @@ import { atTurnEnd, type Collecting } from './turn-end.ts';
 /** Up to here, copying what came costs less than giving the buffer away. */
 const SMALL = 8_192;
 
-/** Where a request body goes. */
+/** Where a body goes. */
 export interface BodyTaker {
   /**
-   * @param release as for `Exchange.body`
+   * @param release may be called when the bytes of the piece are not needed any more
    * @returns false when it takes no more for now
    */
   take(piece: Buffer, release?: () => void): boolean;
@@ -19,21 +19,26 @@ export interface BodyTaker {
 }
 
 /**
- * A request body on its way. What comes of it in one turn of the event loop goes on in one piece: frames and TLS records are
- * small. What is not taken is held; it is the flow-control window that bounds it.
+ * A body of a request or an answer on its way. What comes of it in one turn of the event loop, or less, goes on in one piece: frames
+ * and TLS records are small. What is not taken is held; it is the flow-control window that bounds it.
  */
 export class Http2Body implements Collecting {
   readonly #taker: BodyTaker;
   #collected: ReadBuffer | undefined;
   readonly #held = new Pieces();
+  readonly #collecting: (body: Collecting) => void;
   #isHolding: boolean;
   /** What came behind the body, from its end until that has been told. */
   #trailers: readonly Field[] | undefined;
 
-  /** @param isHolding nothing is taken before `release` */
-  constructor(taker: BodyTaker, isHolding: boolean) {
+  /**
+   * @param isHolding nothing is taken before `release`
+   * @param collecting called when bytes begin to wait for `flush`
+   */
+  constructor(taker: BodyTaker, isHolding: boolean, collecting: (body: Collecting) => void = atTurnEnd) {
     this.#taker = taker;
     this.#isHolding = isHolding;
+    this.#collecting = collecting;
   }
 
   /** @param piece valid until this returns */
@@ -42,7 +47,7 @@ export class Http2Body implements Collecting {
       if (this.#isHolding) return this.#held.add(Buffer.from(piece.subarray(at)));
       if (!this.#collected) {
         this.#collected = ReadBuffer.take();
-        atTurnEnd(this);
+        this.#collecting(this);
       }
       at += this.#collected.add(piece, at);
       if (this.#collected.isFull) this.flush();

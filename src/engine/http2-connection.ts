@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { ConnectionError, ErrorCode } from '../http2/frames.ts';
 import type { HeaderList } from '../http2/header-field.ts';
-import { Session, type SessionEvents } from '../http2/session.ts';
+import { ServerSession, type ServerEvents } from '../http2/server-session.ts';
 import type { Stream } from '../http2/stream.ts';
 import type { Connection } from '../proxy/client-stream.ts';
 import { contained } from '../proxy/contained.ts';
@@ -21,14 +21,14 @@ const MAX_DROPPED = 65_536;
 const TOO_OLD = new Set(['TLSv1', 'TLSv1.1']);
 
 /** A client's connection that speaks HTTP/2 (RFC 9113), after its TLS handshake. */
-export class Http2Connection implements ClientConnection, Timed, Collecting, SessionEvents, Http2StreamOwner {
+export class Http2Connection implements ClientConnection, Timed, Collecting, ServerEvents, Http2StreamOwner {
   deadline: number;
   readonly connection: Connection;
   readonly host: ConnectionHost;
   readonly heads = new Http2HeadReader();
   readonly offersWebSocket: boolean;
   readonly #socket: Socket;
-  readonly #session: Session;
+  readonly #session: ServerSession;
   readonly #streams = new Set<Http2Stream>();
   #isUsed = false;
   /** The client has been told that the connection ends. */
@@ -48,13 +48,11 @@ export class Http2Connection implements ClientConnection, Timed, Collecting, Ses
     this.#socket = socket;
     this.deadline = performance.now() + host.timeouts.requestHeader;
     host.deadlines.watch(this);
-    this.#session = new Session(
+    this.#session = new ServerSession(
       this,
       // Twice as much as is served: who is only a little above gets an answer that says so, and no bare reset.
       { webSocket: this.offersWebSocket, maxHeaderList: 2 * MAX_HEAD },
-      (bytes, taken) => socket.write(bytes, taken),
-      () => atTurnEnd(this),
-      () => this.#resume(),
+      { give: (bytes, taken) => socket.write(bytes, taken), onWaiting: () => atTurnEnd(this), onTaken: () => this.#resume() },
     );
     const on = contained(socket, (error) => this.fault(error));
     takeReads(socket, (bytes) => this.#read(bytes));

@@ -48,7 +48,7 @@ export function sortFields(fields: readonly HeaderField[], isComplete: boolean, 
       regular.push(one);
       continue;
     }
-    if (role === Role.MALFORMED) throw malformed(`field ${JSON.stringify(name.slice(0, 60))}`);
+    if (role >= Role.MALFORMED) throw malformed(`field ${JSON.stringify(name.slice(0, 60))}`);
     const isPseudo = role <= Role.PROTOCOL;
     if (said[role] !== undefined || (isPseudo && isRegular)) throw malformed(`${name} repeated or late`);
     said[role] = value;

@@ -13,6 +13,16 @@ import { type BodyTaker, Http2Body } from './http2-body.ts';
 import { sortFields, type Http2HeadReader } from './http2-head.ts';
 import { Http2Tunnel } from './http2-tunnel.ts';
 
+/**
+ * With which a backend may cut an answer to its client, too: to clients of gRPC they are CANCELLED and RESOURCE_EXHAUSTED. NO_ERROR could
+ * be taken for an answer's end, clients repeat what ends with REFUSED_STREAM or HTTP_1_1_REQUIRED, Go's with PROTOCOL_ERROR
+ * (golang/go#47635), and the other codes are about the connection between us and the backend.
+ */
+const PASSED_ON = new Map<string, ErrorCode>([
+  ['CANCEL', ErrorCode.CANCEL],
+  ['ENHANCE_YOUR_CALM', ErrorCode.ENHANCE_YOUR_CALM],
+]);
+
 /** The connection that a stream belongs to. */
 export interface Http2StreamOwner {
   readonly connection: Connection;
@@ -175,8 +185,8 @@ export class Http2Stream implements ClientStream, StreamHandler, BodyTaker {
     if (!stream.isClosed) this.#owner.answered();
   }
 
-  cut(): void {
-    this.#stream.reset(ErrorCode.INTERNAL_ERROR);
+  cut(error?: ProxyError): void {
+    this.#stream.reset(PASSED_ON.get(String(error?.facts['reset'])) ?? ErrorCode.INTERNAL_ERROR);
   }
 
   /** Cuts a complete answer of which the client has taken nothing since the last call; until then the exchange keeps the time. */

@@ -3,7 +3,7 @@ import type { Deadlines } from '../proxy/deadlines.ts';
 import type { BackendRequest, BackendStream, Engine, Recipient } from '../proxy/engine.ts';
 import { type BackendFiles, type BackendTls, BackendTlsByRoute } from './backend-tls.ts';
 import { UpstreamConnection, type UpstreamOwner } from './upstream-connection.ts';
-import { UpstreamSessions } from './upstream-session.ts';
+import { UpstreamSessions } from './upstream-sessions.ts';
 
 /** Idle connections to one backend. */
 const MAX_IDLE = 256;

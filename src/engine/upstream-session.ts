@@ -1,182 +1,231 @@
-import * as http2 from 'node:http2';
 import type { Socket } from 'node:net';
 import type { BackendAddress } from '../config/values.ts';
+import { type ClientEvents, ClientSession } from '../http2/client-session.ts';
+import { ConnectionError, ErrorCode, errorName } from '../http2/frames.ts';
 import { contained } from '../proxy/contained.ts';
-import type { Deadlines, Timed } from '../proxy/deadlines.ts';
-import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
+import type { Timed } from '../proxy/deadlines.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
-import { connectFailure, connectTimeout, openSocket } from './backend-socket.ts';
+import { connectFailure, connectTimeout, lossFacts, openSocket } from './backend-socket.ts';
 import type { BackendTls } from './backend-tls.ts';
-import { UpstreamStream, type UpstreamStreamOwner } from './upstream-stream.ts';
+import { MAX_HEAD } from './head.ts';
+import { Http2AnswerHeads } from './http2-answer-head.ts';
+import { sharedBytes } from './socket-reads.ts';
+import { atTurnEnd, type Collecting } from './turn-end.ts';
+import type { UpstreamStream, UpstreamStreamOwner } from './upstream-stream.ts';
 
 /** ms without a stream. */
 const IDLE = 4_000;
-/** Streams that wait for a session whose backend has not said yet how many it allows (RFC 9113, 6.5.2). */
-const FIRST_ROOM = 100;
-/** Streams of one session: their numbers are not endless (RFC 9113, 5.1.1). */
-const MAX_STREAMS = 1_000_000;
-/** Bytes that a backend may send ahead, on a stream and on all of a session. */
-const STREAM_WINDOW = 262_144;
-const SESSION_WINDOW = 4_194_304;
+/** ms for a backend to take the last bytes. */
+const MAX_WAIT = 5_000;
 
-const OPTIONS: http2.ClientSessionOptions = {
-  settings: { enablePush: false, initialWindowSize: STREAM_WINDOW },
-  /** MB: what is held is bounded by the windows. */
-  maxSessionMemory: 1_000,
-};
-
-/** The sessions of a worker to backends that speak HTTP/2. */
-export class UpstreamSessions {
-  readonly #deadlines: Deadlines;
-  readonly #byBackend = new Map<string, Set<UpstreamSession>>();
-
-  constructor(deadlines: Deadlines) {
-    this.#deadlines = deadlines;
-  }
-
-  /** Opens a stream on a session that has room, else on a new one. */
-  send(backend: BackendAddress, tls: BackendTls | undefined, request: BackendRequest, recipient: Recipient): BackendStream {
-    let sessions = this.#byBackend.get(backend.name);
-    if (!sessions) this.#byBackend.set(backend.name, (sessions = new Set()));
-    let session = [...sessions].find((one) => one.tls === tls && one.hasRoom);
-    if (!session) {
-      session = new UpstreamSession(backend, tls, () => this.#closed(backend, session!));
-      sessions.add(session);
-      this.#deadlines.watch(session);
-    }
-    return session.send(request, recipient);
-  }
-
-  close(): void {
-    for (const sessions of this.#byBackend.values()) for (const session of sessions) session.destroy();
-  }
-
-  #closed({ name }: BackendAddress, session: UpstreamSession): void {
-    this.#deadlines.forget(session);
-    const sessions = this.#byBackend.get(name);
-    sessions?.delete(session);
-    if (sessions?.size === 0) this.#byBackend.delete(name);
-  }
+/** The backend's other sessions. */
+export interface UpstreamSessionOwner {
+  /** Streams that the backend is said to allow on a session (RFC 9113, 6.5.2). */
+  room: number;
+  /** Sends it on another session, if this one has no room. */
+  place(stream: UpstreamStream): void;
+  closed(session: UpstreamSession): void;
 }
 
 /** A connection to a backend that speaks HTTP/2 (RFC 9113): by prior knowledge, or over TLS where ALPN chooses it. */
-class UpstreamSession implements Timed, UpstreamStreamOwner {
+export class UpstreamSession implements Timed, Collecting, ClientEvents, UpstreamStreamOwner {
   deadline = Infinity;
   readonly tls: BackendTls | undefined;
+  readonly heads = new Http2AnswerHeads();
   readonly #backend: BackendAddress;
+  readonly #owner: UpstreamSessionOwner;
   readonly #socket: Socket;
-  #opening: http2.ClientHttp2Session | undefined;
-  /** Undefined until it can be used. */
-  #session: http2.ClientHttp2Session | undefined;
   #isAccepted = false;
+  #loss = new Error('closed');
+  /** Undefined until the connection stands. */
+  #session: ClientSession | undefined;
   readonly #streams = new Set<UpstreamStream>();
+  /** Those that are not begun. */
+  readonly #waiting = new Set<UpstreamStream>();
+  /** Of whose answers something has been read. */
+  #collecting: UpstreamStream[] = [];
   /** When an answer has begun last, by performance.now(). */
   #answeredAt = 0;
-  #begun = 0;
-  #room = FIRST_ROOM;
+  #isEnding = false;
 
-  constructor(backend: BackendAddress, tls: BackendTls | undefined, onClosed: () => void) {
+  constructor(backend: BackendAddress, tls: BackendTls | undefined, owner: UpstreamSessionOwner) {
     this.#backend = backend;
     this.tls = tls;
-    const socket = openSocket(backend, { tls, protocol: 'h2' });
+    this.#owner = owner;
+    const callback = (length: number, bytes: Uint8Array): boolean => {
+      this.#read((bytes as Buffer).subarray(0, length));
+      return true;
+    };
+    const socket = openSocket(backend, { tls, protocol: 'h2' }, { onread: { buffer: sharedBytes, callback } });
     this.#socket = socket;
     const on = contained(socket, (error) => this.fault(error));
     on('connect', () => (this.#isAccepted = true));
     on(tls ? 'secureConnect' : 'connect', () => this.#connected());
-    const failed = (error: Error): void => {
-      // Later the session tells.
-      if (!this.#opening) this.#unconnected(connectFailure(error, this.#isAccepted, backend));
-    };
-    on('error', failed);
-    on('close', () => {
-      failed(new Error('closed'));
-      onClosed();
-    });
+    on('end', () => this.destroy());
+    on('error', (error: Error) => (this.#loss = error));
+    on('close', () => this.#closed());
   }
 
-  /** One more stream can be opened. */
+  get loss(): Error {
+    return this.#session?.failure ?? this.#loss;
+  }
+
+  /** One more stream can be sent here. */
   get hasRoom(): boolean {
-    const isOpen = this.#session ? !this.#session.closed && !this.#session.destroyed : !this.#socket.destroyed;
-    return isOpen && this.#streams.size < this.#room && this.#begun < MAX_STREAMS;
+    if (this.#socket.destroyed || this.#isEnding) return false;
+    return this.#session?.isReady === true ? this.#session.hasRoom : this.#waiting.size < this.#owner.room;
   }
 
-  send(request: BackendRequest, recipient: Recipient): BackendStream {
-    const stream = new UpstreamStream(this.#backend, request, recipient, this);
-    this.#streams.add(stream);
-    this.#begun += 1;
-    if (this.#session) {
-      this.deadline = Infinity;
-      stream.begin(this.#session, true);
-    } else {
-      this.deadline = Math.min(this.deadline, performance.now() + request.timeouts.connect);
-    }
-    return stream;
+  /** Begins it, or lets it wait until the backend has said its settings: they come before everything else (RFC 9113, 3.4). */
+  add(stream: UpstreamStream): void {
+    if (this.#session?.isReady === true) return this.#begin(stream, this.#session);
+    this.#waiting.add(stream);
+    stream.wait(this);
+    this.deadline = Math.min(this.deadline, stream.connectBy);
   }
+
+  expire(): void {
+    if (this.#isEnding || this.#session?.isReady !== true) this.destroy();
+    this.#unplaced(connectTimeout(this.#backend));
+    if (this.#streams.size === 0) this.#end();
+  }
+
+  fault(error: Error): void {
+    for (const stream of [...this.#waiting, ...this.#streams]) stream.fault(error);
+    this.destroy();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  // From the socket, and to it.
+
+  #connected(): void {
+    const socket = this.#socket;
+    if ('alpnProtocol' in socket && socket.alpnProtocol !== 'h2') {
+      this.destroy();
+      return this.#unplaced(this.#notHttp2({ cause: 'ALPN does not choose h2' }));
+    }
+    const output = {
+      give: (bytes: Buffer, taken: (error?: Error | null) => void) => void socket.write(bytes, taken),
+      onWaiting: () => atTurnEnd(this),
+      onTaken: () => this.#session?.sender.pump(),
+    };
+    this.#session = new ClientSession(this, 2 * MAX_HEAD, output);
+  }
+
+  /** @param bytes valid until this returns */
+  #read(bytes: Buffer): void {
+    const session = this.#session;
+    if (!session || this.#isEnding) return;
+    try {
+      session.read(bytes, performance.now());
+    } catch (error) {
+      return this.fault(error as Error);
+    }
+    const collecting = this.#collecting;
+    this.#collecting = [];
+    for (const stream of collecting) stream.readEnded();
+    // It makes us say more than it takes.
+    if (session.sender.isClogged) session.fail(new ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, 'it does not read'));
+  }
+
+  flush(): void {
+    const sender = this.#session?.sender;
+    sender?.pump();
+    sender?.writer.flush();
+    if (this.#isEnding) this.#socket.destroySoon();
+  }
+
+  #closed(): void {
+    this.#session?.abandon();
+    this.#unplaced();
+    this.#owner.closed(this);
+  }
+
+  /** Nothing more will be asked here. */
+  #end(): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    this.#session?.close();
+    this.deadline = performance.now() + MAX_WAIT;
+    atTurnEnd(this);
+  }
+
+  // From the session.
+
+  allowed(): void {
+    const session = this.#session!;
+    this.#owner.room = Math.max(1, session.limit);
+    for (const stream of this.#waiting) if (session.hasRoom) this.#begin(stream, session);
+    // A backend that takes none at all now may take some later.
+    if (!session.isIdle) {
+      for (const stream of this.#waiting) {
+        this.#waiting.delete(stream);
+        this.#owner.place(stream);
+      }
+    }
+    this.#rest();
+  }
+
+  leaving(code: number): void {
+    this.#loss = new Error(`GOAWAY ${errorName(code)}`);
+    this.#unplaced();
+    this.#rest();
+  }
+
+  failed(): void {
+    this.#unplaced();
+    this.#end();
+  }
+
+  // From streams.
 
   answered(): void {
     this.#answeredAt = performance.now();
   }
 
+  collecting(stream: UpstreamStream): void {
+    this.#collecting.push(stream);
+  }
+
   left(stream: UpstreamStream, isUnheard: boolean): void {
+    if (!this.#streams.delete(stream)) this.#waiting.delete(stream);
     // Nobody has had an answer meanwhile: whoever else is sent there may wait as long.
     if (isUnheard && this.#answeredAt < stream.beganAt) this.#session?.close();
-    this.#streams.delete(stream);
-    if (this.#streams.size > 0) return;
-    if (this.#session) this.deadline = performance.now() + IDLE;
-    else this.destroy();
+    this.#rest();
   }
 
-  expire(): void {
-    if (this.#session) this.#session.close();
-    else this.#unconnected(connectTimeout(this.#backend));
+  #begin(stream: UpstreamStream, session: ClientSession): void {
+    this.#waiting.delete(stream);
+    this.#streams.add(stream);
+    stream.begin(session, this);
+    if (this.#waiting.size === 0) this.deadline = Infinity;
   }
 
-  fault(error: Error): void {
-    for (const stream of this.#streams) stream.fault(error);
-    this.destroy();
+  /** What is to come of it when it has nothing to do. */
+  #rest(): void {
+    if (this.#isEnding || this.#streams.size + this.#waiting.size > 0) return;
+    if (this.#session?.isReady !== true) this.destroy();
+    else if (this.#session.isLeft) this.#end();
+    else this.deadline = performance.now() + IDLE;
   }
 
-  destroy(): void {
-    this.#opening?.destroy();
-    this.#socket.destroy();
+  /** Fails those of which nothing was sent. */
+  #unplaced(error?: ProxyError): void {
+    if (this.#waiting.size === 0) return;
+    const { loss } = this;
+    const why =
+      error ??
+      (this.#session
+        ? this.#notHttp2(loss instanceof ConnectionError ? { cause: loss.message } : lossFacts(loss))
+        : connectFailure(loss, this.#isAccepted, this.#backend));
+    for (const stream of this.#waiting) stream.fail(why);
   }
 
-  #connected(): void {
-    const socket = this.#socket;
-    if ('alpnProtocol' in socket && socket.alpnProtocol !== 'h2') {
-      return this.#unconnected(this.#notHttp2('ALPN does not choose h2'));
-    }
-    const session = http2.connect('http://backend', { ...OPTIONS, createConnection: () => socket });
-    this.#opening = session;
-    session.setLocalWindowSize(SESSION_WINDOW);
-    const on = contained(session, (error) => this.fault(error));
-    on('remoteSettings', ({ maxConcurrentStreams }: http2.Settings) => {
-      this.#room = maxConcurrentStreams ?? Infinity;
-      if (!this.#session) this.#ready(session);
-    });
-    // Each stream tells what became of it.
-    on('error', (error: NodeJS.ErrnoException) => {
-      session.destroy();
-      this.#unconnected(this.#notHttp2(error.message));
-    });
-    on('close', () => this.#unconnected(this.#notHttp2('closed')));
-  }
-
-  /** Its settings come before everything else (RFC 9113, 3.4): until then nothing is sent, and another backend can be tried. */
-  #ready(session: http2.ClientHttp2Session): void {
-    this.#session = session;
-    this.deadline = Infinity;
-    for (const stream of this.#streams) stream.connected(session);
-  }
-
-  #unconnected(error: ProxyError): void {
-    if (this.#session) return;
-    this.destroy();
-    for (const stream of this.#streams) stream.fail(error);
-  }
-
-  #notHttp2(cause: string): ProxyError {
-    const facts = { backend: this.#backend.name, setting: 'virtual_hosts[].routes[].http_version', cause };
-    return new ProxyError('backend_unreachable', 'the backend does not speak HTTP/2', facts);
+  #notHttp2(facts: { cause: string; setting?: string }): ProxyError {
+    const setting = 'virtual_hosts[].routes[].http_version';
+    return new ProxyError('backend_unreachable', 'the backend does not speak HTTP/2', { backend: this.#backend.name, setting, ...facts });
   }
 }

@@ -1,17 +1,4 @@
-import {
-  ConnectionError,
-  CONTINUATION,
-  DATA,
-  END_HEADERS,
-  ErrorCode,
-  FRAME_HEAD,
-  HEADERS,
-  MAX_PAYLOAD,
-  PADDED,
-  PREFACE,
-  SETTINGS,
-  WITH_PRIORITY,
-} from './frames.ts';
+import { ConnectionError, CONTINUATION, DATA, END_HEADERS, ErrorCode, FRAME_HEAD, HEADERS, MAX_PAYLOAD, PADDED, SETTINGS, WITH_PRIORITY } from './frames.ts';
 
 /** A header block in pieces, in bytes; what it decodes to is bounded too. */
 const MAX_BLOCK = 65_536;
@@ -38,12 +25,13 @@ function protocolError(message: string): ConnectionError {
   return new ConnectionError(ErrorCode.PROTOCOL_ERROR, message);
 }
 
-/** Cuts a client's bytes into frames (RFC 9113, 4.1). DATA is passed on as it comes; other frames when they are complete. */
+/** Cuts what the other side sends into frames (RFC 9113, 4.1). DATA is passed on as it comes; other frames when they are complete. */
 export class FrameReader {
   readonly #sink: FrameSink;
   /** An incomplete frame that is no DATA. */
   #rest: Buffer = NOTHING;
-  #prefaceLeft = PREFACE.length;
+  readonly #preface: Buffer;
+  #prefaceLeft: number;
   #hasSettings = false;
   /** Of the DATA frame that is being read. */
   #dataLeft = 0;
@@ -54,8 +42,11 @@ export class FrameReader {
   #fragments: Buffer[] = [];
   #fragmentBytes = 0;
 
-  constructor(sink: FrameSink) {
+  /** @param preface what comes before the first frame */
+  constructor(sink: FrameSink, preface: Buffer) {
     this.#sink = sink;
+    this.#preface = preface;
+    this.#prefaceLeft = preface.length;
   }
 
   /** @throws ConnectionError */
@@ -65,7 +56,7 @@ export class FrameReader {
     if (this.#dataLeft > 0) at = this.#data(bytes, 0);
     else if (this.#rest.length > 0) input = Buffer.concat([this.#rest, bytes]);
     this.#rest = NOTHING;
-    at = this.#prefaceLeft > 0 ? this.#preface(input) : at;
+    at = this.#prefaceLeft > 0 ? this.#readPreface(input) : at;
     const end = input.length;
     while (at < end) {
       const next = end - at < FRAME_HEAD ? -1 : this.#frame(input, at, end);
@@ -78,10 +69,10 @@ export class FrameReader {
     }
   }
 
-  #preface(input: Buffer): number {
-    const start = PREFACE.length - this.#prefaceLeft;
+  #readPreface(input: Buffer): number {
+    const start = this.#preface.length - this.#prefaceLeft;
     const length = Math.min(this.#prefaceLeft, input.length);
-    if (PREFACE.compare(input, 0, length, start, start + length) !== 0) throw protocolError('no HTTP/2 preface');
+    if (this.#preface.compare(input, 0, length, start, start + length) !== 0) throw protocolError('no HTTP/2 preface');
     this.#prefaceLeft -= length;
     return length;
   }
@@ -93,8 +84,8 @@ export class FrameReader {
     const flags = input[at + 4]!;
     // The first bit is reserved.
     const stream = ((input[at + 5]! & 0x7f) << 24) | (input[at + 6]! << 16) | (input[at + 7]! << 8) | input[at + 8]!;
-    if (length > MAX_PAYLOAD) throw new ConnectionError(ErrorCode.FRAME_SIZE_ERROR, `a frame of ${length} bytes`);
     if (!this.#hasSettings && type !== SETTINGS) throw protocolError('the first frame is not SETTINGS');
+    if (length > MAX_PAYLOAD) throw new ConnectionError(ErrorCode.FRAME_SIZE_ERROR, `a frame of ${length} bytes`);
     if (this.#headersOf !== 0 && (type !== CONTINUATION || stream !== this.#headersOf)) throw protocolError('a frame within a header block');
     const start = at + FRAME_HEAD;
     if (type === DATA && (flags & PADDED) === 0) {

@@ -32,9 +32,15 @@ export class FrameWriter {
     this.#onTaken = onTaken;
   }
 
-  /** Bytes that the client's side has not taken yet. */
+  /** Bytes that the other side has not taken yet. */
   get backlog(): number {
     return this.#given + this.#used;
+  }
+
+  /** Bytes that are no frame. */
+  raw(bytes: Buffer): void {
+    const at = this.#reserve(bytes.length);
+    bytes.copy(this.bytes!, at);
   }
 
   /** Begins a frame. @returns the offset in `bytes` where its payload of `length` bytes is to be written */

@@ -22,15 +22,24 @@ export const ErrorCode = {
   PROTOCOL_ERROR: 0x1,
   INTERNAL_ERROR: 0x2,
   FLOW_CONTROL_ERROR: 0x3,
+  SETTINGS_TIMEOUT: 0x4,
   STREAM_CLOSED: 0x5,
   FRAME_SIZE_ERROR: 0x6,
   REFUSED_STREAM: 0x7,
   CANCEL: 0x8,
   COMPRESSION_ERROR: 0x9,
+  CONNECT_ERROR: 0xa,
   ENHANCE_YOUR_CALM: 0xb,
   INADEQUATE_SECURITY: 0xc,
+  HTTP_1_1_REQUIRED: 0xd,
 } as const;
 export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
+const names = new Map<number, string>(Object.entries(ErrorCode).map(([name, code]) => [code, name]));
+
+/** What the RFC calls a code that somebody has sent, who may send any number. */
+export function errorName(code: number): string {
+  return names.get(code) ?? `error ${code}`;
+}
 
 /** RFC 9113, 4.1: length, type, flags, stream. */
 export const FRAME_HEAD = 9;

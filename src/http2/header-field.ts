@@ -1,8 +1,8 @@
 import { contentLength, TOKEN, type Field } from '../proxy/headers.ts';
 
 /**
- * What the rules of HTTP/2 say of a field in a request, by its name and value alone (RFC 9113, 8.2 and 8.3). Decided once for
- * each field that is decoded, and not again when the client sends its index.
+ * What the rules of HTTP/2 say of a field, by its name and value alone (RFC 9113, 8.2 and 8.3). Decided once for each field
+ * that is decoded, and not again when the other side sends its index.
  */
 export const Role = {
   REGULAR: 0,
@@ -14,7 +14,9 @@ export const Role = {
   HOST: 6,
   CONTENT_LENGTH: 7,
   COOKIE: 8,
+  /** Of a field that no request has, those from here on. */
   MALFORMED: 9,
+  STATUS: 10,
 } as const;
 export type Role = (typeof Role)[keyof typeof Role];
 
@@ -23,6 +25,11 @@ export interface HeaderField extends Field {
   readonly role: Role;
   /** RFC 7541, 4.1. */
   readonly size: number;
+}
+
+/** Neither malformed nor a pseudo-header field. */
+export function isRegular(role: Role): boolean {
+  return role === Role.REGULAR || (role >= Role.HOST && role <= Role.COOKIE);
 }
 
 /** The fields of one header block. */
@@ -45,6 +52,7 @@ const SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*$/;
 const PATH = /^(?:\/[\x21-\x7e]*|\*)$/;
 /** RFC 3986, 3.2, without the userinfo that RFC 9113, 8.3.1 forbids. Whether it is host[:port] is looked at later. */
 const AUTHORITY = /^[\w.~!$&'()*+,;=%:[\]-]+$/;
+const STATUS = /^[1-5]\d\d$/;
 /** RFC 9113, 8.2.2. */
 const OF_CONNECTIONS = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
 
@@ -57,6 +65,7 @@ function pseudoRole(name: string, value: string): Role {
   if (name === ':path') return PATH.test(value) ? Role.PATH : Role.MALFORMED;
   if (name === ':scheme') return SCHEME.test(value) ? Role.SCHEME : Role.MALFORMED;
   if (name === ':authority') return AUTHORITY.test(value) ? Role.AUTHORITY : Role.MALFORMED;
+  if (name === ':status') return STATUS.test(value) ? Role.STATUS : Role.MALFORMED;
   if (name === ':protocol') return TOKEN.test(value) ? Role.PROTOCOL : Role.MALFORMED;
   return Role.MALFORMED;
 }

@@ -1,7 +1,7 @@
 import type { Field } from '../proxy/headers.ts';
 import { STATIC_TABLE } from './static-table.ts';
 
-/** What we keep at most; a client may allow less (SETTINGS_HEADER_TABLE_SIZE). */
+/** What we keep at most; the other side may allow less (SETTINGS_HEADER_TABLE_SIZE). */
 const TABLE_SIZE = 4_096;
 const STATIC = STATIC_TABLE.length;
 /** Longer fields would push out all others. */
@@ -38,12 +38,12 @@ export class HpackEncoder {
   #added = 0;
   #size = 0;
   #capacity = TABLE_SIZE;
-  /** Sizes that the client must be told of, in the next block. */
+  /** Sizes that the other side must be told of, in the next block. */
   #resized: number[] = [];
   #output: Buffer = Buffer.alloc(0);
   #at = 0;
 
-  /** The client has said how large the table may be. */
+  /** The other side has said how large the table may be. */
   limit(size: number): void {
     const capacity = Math.min(size, TABLE_SIZE);
     if (capacity === this.#capacity) return;
@@ -56,7 +56,7 @@ export class HpackEncoder {
 
   /**
    * Writes a block to `output`, which has room for `blockBound` bytes.
-   * @param status undefined for trailers
+   * @param status undefined for requests, whose pseudo-header fields are among the fields, and for trailers
    * @returns the offset behind it
    */
   encode(status: number | undefined, fields: readonly Field[], output: Buffer, at: number): number {

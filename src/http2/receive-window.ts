@@ -1,4 +1,4 @@
-/** How much DATA the client may send, on a stream or on the connection (RFC 9113, 5.2). */
+/** How much DATA the other side may send, on a stream or on the connection (RFC 9113, 5.2). */
 export class ReceiveWindow {
   readonly #size: number;
   #left: number;
@@ -9,7 +9,7 @@ export class ReceiveWindow {
     this.#left = size;
   }
 
-  /** DATA has come. @returns false when the client was not allowed to send as much */
+  /** DATA has come. @returns false when it was not allowed to send as much */
   take(bytes: number): boolean {
     if (bytes > this.#left) return false;
     this.#left -= bytes;

@@ -18,10 +18,10 @@ import type { FrameWriter } from './frame-writer.ts';
 import { blockBound, HpackEncoder } from './hpack-encoder.ts';
 import type { Stream } from './stream.ts';
 
-/** What the client's side has not taken yet; beyond it no DATA is sent. */
+/** What the other side has not taken yet; beyond it no DATA is sent. */
 const MAX_BACKLOG = 131_072;
 
-/** Bytes of DATA for which a client may well send a frame of its own. */
+/** Bytes of DATA for which the other side may well send a frame of its own. */
 const ACKNOWLEDGED = 128;
 
 /** For blocks of the usual size. */
@@ -42,12 +42,17 @@ export class Sender {
     this.writer = writer;
   }
 
-  /** The client's side takes nothing more. */
+  /** The other side takes nothing for now: what waits should not become more. */
+  get isFull(): boolean {
+    return this.writer.backlog >= MAX_BACKLOG;
+  }
+
+  /** It takes nothing more, and much waits. */
   get isClogged(): boolean {
     return this.writer.backlog > 2 * MAX_BACKLOG;
   }
 
-  /** How many frames a client may well send for the DATA since the last call; single bytes (CVE-2019-9511) are worth none. */
+  /** How many frames the other side may well send for the DATA since the last call; single bytes (CVE-2019-9511) are worth none. */
   acknowledgeable(): number {
     const count = this.#acknowledgeable;
     this.#acknowledgeable = 0;
@@ -60,7 +65,7 @@ export class Sender {
     if (this.window > MAX_WINDOW) throw tooLarge();
   }
 
-  /** The client has changed SETTINGS_INITIAL_WINDOW_SIZE: of open streams, too (RFC 9113, 6.9.2). @throws as `openWindow` */
+  /** The other side has changed SETTINGS_INITIAL_WINDOW_SIZE: of open streams, too (RFC 9113, 6.9.2). @throws as `openWindow` */
   resizeWindows(size: number, open: Iterable<Stream>): void {
     const difference = size - this.initialWindow;
     this.initialWindow = size;
@@ -71,7 +76,7 @@ export class Sender {
     }
   }
 
-  /** The head of an answer, whole (RFC 9113, 4.3). */
+  /** A head, or trailers, whole (RFC 9113, 4.3); `status` is that of an answer. */
   head(stream: number, status: number | undefined, fields: readonly Field[], isLast: boolean): void {
     const bound = blockBound(fields);
     const block = bound > scratch.length ? Buffer.allocUnsafe(bound) : scratch;
@@ -87,7 +92,7 @@ export class Sender {
 
   /** How many bytes of DATA this stream may send now, in one frame. */
   room({ sendWindow }: Stream): number {
-    if (this.#row.length > 0 || this.writer.backlog >= MAX_BACKLOG) return 0;
+    if (this.#row.length > 0 || this.isFull) return 0;
     return Math.min(sendWindow, this.window, MAX_PAYLOAD);
   }
 
@@ -101,7 +106,7 @@ export class Sender {
   /** Sends what may be sent now. */
   pump(): void {
     const row = this.#row;
-    while (row.length > 0 && this.window > 0 && this.writer.backlog < MAX_BACKLOG) {
+    while (row.length > 0 && this.window > 0 && !this.isFull) {
       const stream = row.shift()!;
       stream.isInRow = false;
       // Meanwhile it may have been reset, or its window have become smaller.

@@ -1,32 +1,56 @@
 import { ConnectionError, ErrorCode, MAX_PAYLOAD, MAX_WINDOW, SETTINGS } from './frames.ts';
 import type { FrameWriter } from './frame-writer.ts';
 
-// RFC 9113, 6.5.2, and RFC 8441, 3.
-const HEADER_TABLE_SIZE = 0x1;
-const ENABLE_PUSH = 0x2;
-const MAX_CONCURRENT_STREAMS = 0x3;
-const INITIAL_WINDOW_SIZE = 0x4;
-const MAX_FRAME_SIZE = 0x5;
-const MAX_HEADER_LIST_SIZE = 0x6;
-const ENABLE_CONNECT_PROTOCOL = 0x8;
+/** RFC 9113, 6.5.2, and RFC 8441, 3. */
+export const Setting = {
+  HEADER_TABLE_SIZE: 0x1,
+  ENABLE_PUSH: 0x2,
+  MAX_CONCURRENT_STREAMS: 0x3,
+  INITIAL_WINDOW_SIZE: 0x4,
+  MAX_FRAME_SIZE: 0x5,
+  MAX_HEADER_LIST_SIZE: 0x6,
+  ENABLE_CONNECT_PROTOCOL: 0x8,
+} as const;
+type Setting = (typeof Setting)[keyof typeof Setting];
 
-/** What a client says that changes what we send. We never send larger frames than everybody takes, and push nothing. */
-export interface ClientSettings {
+/** What the other side says that changes what we send. We never send larger frames than everybody takes. */
+export interface SettingsTaker {
   headerTable(size: number): void;
   initialWindow(size: number): void;
+  /** How many streams we may begin. */
+  maxStreams(count: number): void;
+  /** Whether pushes are welcome, which only a client may say (RFC 9113, 6.5.2); nobody here pushes. */
+  push(isWelcome: boolean): void;
 }
 
 /** Reads settings, in order. @throws ConnectionError for values that there are not */
-export function readSettings(bytes: Buffer, start: number, end: number, client: ClientSettings): void {
+export function readSettings(bytes: Buffer, start: number, end: number, taker: SettingsTaker): void {
   for (let at = start; at < end; at += 6) {
     const name = bytes.readUInt16BE(at);
     const value = bytes.readUInt32BE(at + 2);
-    if (name === HEADER_TABLE_SIZE) client.headerTable(value);
-    else if (name === ENABLE_PUSH || name === ENABLE_CONNECT_PROTOCOL) check(value <= 1, name, value);
-    else if (name === MAX_FRAME_SIZE) check(value >= MAX_PAYLOAD && value < 2 ** 24, name, value);
-    else if (name === INITIAL_WINDOW_SIZE) {
-      if (value > MAX_WINDOW) throw new ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, `an initial window of ${value}`);
-      client.initialWindow(value);
+    switch (name) {
+      case Setting.HEADER_TABLE_SIZE:
+        taker.headerTable(value);
+        break;
+      case Setting.ENABLE_PUSH:
+        check(value <= 1, name, value);
+        taker.push(value === 1);
+        break;
+      case Setting.MAX_CONCURRENT_STREAMS:
+        taker.maxStreams(value);
+        break;
+      case Setting.INITIAL_WINDOW_SIZE:
+        if (value > MAX_WINDOW) throw new ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, `an initial window of ${value}`);
+        taker.initialWindow(value);
+        break;
+      case Setting.MAX_FRAME_SIZE:
+        check(value >= MAX_PAYLOAD && value < 2 ** 24, name, value);
+        break;
+      case Setting.ENABLE_CONNECT_PROTOCOL:
+        check(value <= 1, name, value);
+        break;
+      default:
+      // RFC 9113, 6.5.2: what nobody knows changes nothing, and advice on sizes is not needed.
     }
   }
 }
@@ -35,17 +59,8 @@ function check(isRight: boolean, name: number, value: number): void {
   if (!isRight) throw new ConnectionError(ErrorCode.PROTOCOL_ERROR, `setting ${name} of ${value}`);
 }
 
-/** Our side of the preface (RFC 9113, 3.4). */
-export function writeSettings(
-  writer: FrameWriter,
-  { maxStreams, window, maxHeaderList, webSocket }: { maxStreams: number; window: number; maxHeaderList: number; webSocket: boolean },
-): void {
-  const settings = [
-    [MAX_CONCURRENT_STREAMS, maxStreams],
-    [INITIAL_WINDOW_SIZE, window],
-    [MAX_HEADER_LIST_SIZE, maxHeaderList],
-    ...(webSocket ? [[ENABLE_CONNECT_PROTOCOL, 1]] : []),
-  ] as [number, number][];
+/** Our settings, with which our side begins (RFC 9113, 3.4). */
+export function writeSettings(writer: FrameWriter, settings: readonly (readonly [name: Setting, value: number])[]): void {
   const payload = Buffer.alloc(6 * settings.length);
   for (const [at, [name, value]] of settings.entries()) payload.writeUInt32BE(value, payload.writeUInt16BE(name, 6 * at));
   writer.copy(SETTINGS, 0, 0, payload, 0, payload.length);

@@ -3,17 +3,20 @@ import type { Stream } from './stream.ts';
 
 /** Before it is known which stream is the last (RFC 9113, 6.8). */
 export const ANY_STREAM = MAX_WINDOW;
-/** Streams whose last frames may be on their way when we reset them (RFC 9113, 5.1). */
-const MAX_REMEMBERED = 512;
 
 /** The streams of a connection, and what is known of those that are not open (RFC 9113, 5.1). */
 export class StreamTable {
-  /** The client's last one. */
+  /** The last one that was begun: by the client, always. */
   last = 0;
   /** What is asked on later ones is not looked at. */
   final = ANY_STREAM;
   readonly #open = new Map<number, Stream>();
   readonly #abandoned = new Set<number>();
+  readonly #remembered: number;
+
+  constructor(remembered: number) {
+    this.#remembered = remembered;
+  }
 
   get size(): number {
     return this.#open.size;
@@ -36,15 +39,15 @@ export class StreamTable {
     this.#open.delete(id);
   }
 
-  /** It was reset before the client had ended it: what is still on its way is no error. */
+  /** It was reset before the other side had ended it: what is still on its way is no error. */
   abandon(id: number): void {
     this.#abandoned.add(id);
-    if (this.#abandoned.size <= MAX_REMEMBERED) return;
+    if (this.#abandoned.size <= this.#remembered) return;
     const [oldest = 0] = this.#abandoned;
     this.#abandoned.delete(oldest);
   }
 
-  /** The state of a stream that is not open: idle when nothing has been said of it. Even ones would be ours, and we begin none. */
+  /** The state of a stream that is not open: idle when nothing has been said of it. Even ones would be pushed. */
   stateOf(id: number): 'idle' | 'closed' | 'abandoned' {
     if (this.#abandoned.has(id) || id > this.final) return 'abandoned';
     return id > this.last || (id & 1) === 0 ? 'idle' : 'closed';

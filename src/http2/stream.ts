@@ -1,5 +1,5 @@
 import type { Field } from '../proxy/headers.ts';
-import { ErrorCode } from './frames.ts';
+import type { ErrorCode } from './frames.ts';
 import type { HeaderField, HeaderList } from './header-field.ts';
 import { Pieces } from './pieces.ts';
 import { ReceiveWindow } from './receive-window.ts';
@@ -23,26 +23,29 @@ export interface StreamOwner {
   consumed(stream: Stream | undefined, bytes: number): void;
   reset(stream: Stream, code: ErrorCode): void;
   left(stream: Stream): void;
+  /** We have said everything, the other side has not. */
+  outspoken(stream: Stream): void;
 }
 
-/** ms that a client has to hear an answer before the rest of its request is refused. */
-const HEARING = 1_000;
-
-/** What may wait of an answer before its giver should. */
+/** What may wait of a body before its giver should. */
 const ENOUGH = 16_384;
 
 /** One stream of a connection (RFC 9113, 5): its state, its windows, and what waits for them. */
 export class Stream {
   readonly id: number;
   readonly #owner: StreamOwner;
-  /** What it was begun with; given away when it is. */
+  /** The request that has come; given away when it is looked at. */
   head: HeaderList | undefined;
   handler: StreamHandler | undefined;
-  /** The client has sent END_STREAM. */
-  isReceived: boolean;
+  /** The other side has sent END_STREAM. */
+  isReceived = false;
   /** We have sent END_STREAM. */
   isSent = false;
   isClosed = false;
+  /** With which the other side has reset it; REFUSED_STREAM where it has said that it will not look at it, too. */
+  resetCode: number | undefined;
+  /** What the other side did that we have reset it for. */
+  misuse: string | undefined;
 
   readonly receiveWindow: ReceiveWindow;
   /** What was received and is not consumed. */
@@ -50,9 +53,9 @@ export class Stream {
   /** Bytes that are still to come by Content-Length; -1 where nothing was said. */
   contentLeft = -1;
 
-  /** What we may send: negative when the client has made its windows smaller (RFC 9113, 6.9.2). */
+  /** What we may send: negative when the other side has made its windows smaller (RFC 9113, 6.9.2). */
   sendWindow: number;
-  /** Of the answer. */
+  /** Of what we say. */
   readonly waiting = new Pieces();
   /** It stands in the row of those that could send. */
   isInRow = false;
@@ -62,16 +65,22 @@ export class Stream {
   #ending: readonly Field[] | undefined;
   #isFull = false;
 
-  constructor(id: number, owner: StreamOwner, head: HeaderList, isReceived: boolean, windows: { receive: number; send: number }) {
+  constructor(id: number, owner: StreamOwner, windows: { receive: number; send: number }, head?: HeaderList) {
     this.id = id;
     this.#owner = owner;
     this.head = head;
-    this.isReceived = isReceived;
     this.receiveWindow = new ReceiveWindow(windows.receive);
     this.sendWindow = windows.send;
   }
 
-  /** Interim answers, the answer; `isLast` when nothing follows. */
+  /** As a client: the head of the request, pseudo-header fields first; `isLast` when nothing follows. */
+  request(fields: readonly Field[], isLast: boolean): void {
+    this.#owner.sender.head(this.id, undefined, fields, isLast);
+    this.isSent = isLast;
+    if (isLast) this.#ending = [];
+  }
+
+  /** As a server: interim answers, the answer; `isLast` when nothing follows. */
   respond(status: number, fields: readonly Field[], isLast: boolean): void {
     if (this.isClosed) return;
     this.#owner.sender.head(this.id, status, fields, isLast);
@@ -152,7 +161,7 @@ export class Stream {
     this.handler?.closed();
   }
 
-  /** The client has said everything. */
+  /** The other side has said everything. */
   received(trailers: readonly HeaderField[]): void {
     this.isReceived = true;
     this.handler?.ended(trailers);
@@ -170,8 +179,6 @@ export class Stream {
     if (!this.isSent) this.#owner.sender.end(this.id, this.#ending);
     this.isSent = true;
     if (this.isReceived) this.close();
-    // After the whole answer, what is left of the request is of no use to anyone (RFC 9113, 8.1). But curl 7 forgets an answer
-    // for a reset that it reads with it; until then the client may send what its window allows.
-    else setTimeout(() => this.reset(ErrorCode.NO_ERROR), HEARING).unref();
+    else this.#owner.outspoken(this);
   }
 }

@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls';
 import type { ClientCertificateValues } from '../config/policies.ts';
 import type { AnswerHead } from './engine.ts';
 import type { Field } from './headers.ts';
+import type { ProxyError } from './proxy-error.ts';
 
 /** What is known of a client's connection before its first request. */
 export interface Connection {
@@ -40,8 +41,8 @@ export interface ClientStream {
   write(piece: Buffer, release?: () => void): boolean;
   flush(): void;
   end(trailers: readonly Field[]): void;
-  /** Breaks off, so that the client cannot take a part for the whole (RFC 9112, 8; RFC 9113, 8.1). */
-  cut(): void;
+  /** Breaks off, so that the client cannot take a part for the whole (RFC 9112, 8; RFC 9113, 8.1). `error` is why, where it is not ours. */
+  cut(error?: ProxyError): void;
   /** After `body` returned false: go on. */
   resumeBody(): void;
   /** Opens a WebSocket: answers with these end-to-end fields, and gives the bytes behind them away; undefined when the client is gone. */

@@ -3,6 +3,7 @@ import { tellLast } from './contained.ts';
 import type { Timed } from './deadlines.ts';
 import type { BackendRequest, BackendStream, Engine, Recipient } from './engine.ts';
 import { ProxyError, type ProxyErrorCode } from './proxy-error.ts';
+import type { RequestBody } from './request-body.ts';
 import type { Upstream, UpstreamPool, Waiter } from './upstream.ts';
 
 /** No byte of the request was sent. */
@@ -21,8 +22,9 @@ export class Dispatch implements Waiter {
   readonly #engine: Engine;
   readonly #pool: UpstreamPool;
   readonly #log: Log;
-  /** Once more, should a kept connection have died: nothing is lost with it, nor done twice. */
-  #isRepeatable: boolean;
+  /** Nothing is lost with a kept connection that has died, nor done twice on another. */
+  readonly #isSafe: boolean;
+  #isRepeated = false;
   #isQueued = false;
   /** When waiting for a place ends, by performance.now(); 0 before it begins. */
   #queueEnd = 0;
@@ -38,7 +40,7 @@ export class Dispatch implements Waiter {
     this.#engine = engine;
     this.#pool = pool;
     this.#log = log;
-    this.#isRepeatable = (framing === 'none' || framing === 0) && IDEMPOTENT.has(method);
+    this.#isSafe = (framing === 'none' || framing === 0) && IDEMPOTENT.has(method);
   }
 
   /** It waits for a place. */
@@ -96,8 +98,11 @@ export class Dispatch implements Waiter {
     return this.#stream;
   }
 
-  /** @returns whether the request begins anew, after a failure that allows it */
-  repeat({ code, message, facts }: ProxyError): boolean {
+  /**
+   * @param body of the request
+   * @returns whether the request begins anew, after a failure that allows it
+   */
+  repeat({ code, message, facts }: ProxyError, body: RequestBody | undefined): boolean {
     if (this.#upstream && UNCONNECTED.has(code)) {
       this.#upstream.unreachable(Date.now());
       this.tried ??= new Set();
@@ -105,8 +110,13 @@ export class Dispatch implements Waiter {
       this.leave();
       if (this.#pool.size === this.tried.size) return false;
       this.#log.warn(`${message}; trying the next one`, { code, ...facts });
-    } else if (code === 'backend_stale' && this.#isRepeatable) {
-      this.#isRepeatable = false;
+    } else if (code === 'backend_refused' && !this.#isRepeated && body?.takeBack() !== false) {
+      // Whatever it asks for: nothing has been done (RFC 9113, 8.7). Whoever refuses has too much to do, or is about to end.
+      this.#isRepeated = true;
+      if (this.#upstream && this.#pool.size > 1 + (this.tried?.size ?? 0)) this.tried = new Set(this.tried).add(this.#upstream);
+      this.leave();
+    } else if (code === 'backend_stale' && !this.#isRepeated && this.#isSafe) {
+      this.#isRepeated = true;
       this.leave();
     } else {
       this.#upstream?.reached();

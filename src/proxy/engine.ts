@@ -30,7 +30,7 @@ export interface BackendRequest {
 export interface AnswerHead {
   status: number;
   reason: string;
-  /** Without those that belong to the connection; they hold a Content-Length where the framing is a number. */
+  /** Without those that belong to the connection; where the framing is a number, they hold a Content-Length, unless it is 0. */
   fields: FieldList;
   /** How long the body is: `none` where there can be none, `chunked` where only its end will tell. */
   framing: Framing;
@@ -57,8 +57,8 @@ export interface Recipient {
   /** After a 101. `join` ties the backend's connection to the client's until either ends or nothing moves for `idle` ms. */
   switched(answer: AnswerHead, join: (client: Duplex, idle: number) => Promise<TunnelTraffic>): void;
   /**
-   * `backend_unreachable`, `backend_connect_timeout` and `backend_tls` mean that no byte was sent, `backend_stale` that a kept
-   * connection died before any byte of an answer.
+   * `backend_unreachable`, `backend_connect_timeout` and `backend_tls` mean that no byte was sent, `backend_refused` that the
+   * backend has not looked at any, `backend_stale` that a kept connection died before any byte of an answer.
    */
   failed(error: ProxyError): void;
   /** An error of ours. */

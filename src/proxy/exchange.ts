@@ -65,7 +65,8 @@ export class Exchange implements Recipient, Timed {
   forward(engine: Engine, pool: UpstreamPool, request: BackendRequest, bodyRate: number): void {
     const { framing, expectContinue, route, timeouts } = request;
     this.#dispatch = new Dispatch(this, engine, pool, request, this.#log.log);
-    if (framing !== 'none' && framing !== 0) this.#body = new RequestBody({ pause: timeouts.requestBody, rate: bodyRate }, expectContinue);
+    if (framing !== 'none' && framing !== 0)
+      this.#body = new RequestBody({ pause: timeouts.requestBody, rate: bodyRate }, expectContinue, route.httpVersion === '2');
     this.#deadlines.watch(this);
     if (framing === 'chunked' && route.httpVersion === '1.0') {
       this.#body?.buffer(route.maxBufferedBody);
@@ -94,7 +95,7 @@ export class Exchange implements Recipient, Timed {
     if (this.#status > 0 || error.code === 'client_gone') {
       this.#status ||= error.status;
       this.#finish();
-      this.#client.cut();
+      this.#client.cut(error);
       return;
     }
     const { reason, fields, body } = page(error.status, this.#head && valuesOf(this.#head.fields, 'accept')[0]);
@@ -226,7 +227,7 @@ export class Exchange implements Recipient, Timed {
   }
 
   failed(error: ProxyError): void {
-    if (!this.#over && !this.#dispatch?.repeat(error)) this.refuse(error);
+    if (!this.#over && !this.#dispatch?.repeat(error, this.#body)) this.refuse(error);
   }
 
   expire(): void {

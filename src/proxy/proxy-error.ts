@@ -30,6 +30,10 @@ export const proxyErrors = {
   backend_unreachable: [502, 'No connection to the backend: is the application running, and is routes[].backends right?'],
   backend_tls: [502, 'The TLS handshake with an https backend failed, or its certificate is not good: see routes[].backend_tls.'],
   backend_closed: [502, 'The backend closed the connection before or in the middle of its answer.'],
+  backend_refused: [
+    502,
+    'A backend that speaks HTTP/2 has said that it did not look at the request (REFUSED_STREAM, or GOAWAY), twice, or when too much of its body was sent to repeat it.',
+  ],
   backend_stale: [502, 'A kept connection to the backend was dead, and the request could not safely be repeated.'],
   backend_bad_response: [502, 'What the backend answered is not proper HTTP.'],
   backend_busy: [503, 'Every backend of the route has routes[].max_connections exchanges, and routes[].max_queue requests wait already.'],

@@ -3,6 +3,9 @@ import type { BackendStream } from './engine.ts';
 import type { Field } from './headers.ts';
 import { ProxyError } from './proxy-error.ts';
 
+/** Bytes of a body that are kept for another backend, if the first says that it has not looked at them; most messages of gRPC are smaller. */
+const MAX_KEPT = 16_384;
+
 /** How fast a client must send. */
 export interface Pace {
   /** ms that may pass between two pieces. */
@@ -28,13 +31,18 @@ export class RequestBody {
   #waitingSince: number | undefined;
   /** Pieces that wait for a connection. */
   #held: Buffer[] = [];
+  /** What has been given to a backend, as long as it is all and little. */
+  #given: Buffer[] | undefined;
+  #givenBytes = 0;
   /** What the backend must be told the length of first. */
   #buffered: BufferedBody | undefined;
 
-  constructor(pace: Pace, waitsForContinue: boolean) {
+  /** @param isKept whether a backend may say that it has not looked at what it was given */
+  constructor(pace: Pace, waitsForContinue: boolean, isKept: boolean) {
     this.#pace = pace;
     this.#patience = pace.pause;
     this.isBlocked = waitsForContinue;
+    this.#given = isKept ? [] : undefined;
   }
 
   /** Something is to come, and it is for the client to send it. */
@@ -80,7 +88,7 @@ export class RequestBody {
       return false;
     }
     // A client that does not wait for its 100 (Continue) has a reason (RFC 9110, 10.1.1).
-    this.isBlocked = !backend.write(piece, release);
+    this.isBlocked = !this.#give(backend, piece, release);
     return !this.isBlocked;
   }
 
@@ -95,14 +103,31 @@ export class RequestBody {
 
   /** Gives a backend that is connected what there is. */
   send(backend: BackendStream): void {
-    for (const piece of this.#held.splice(0)) this.isBlocked = !backend.write(piece);
+    for (const piece of this.#held.splice(0)) this.isBlocked = !this.#give(backend, piece);
     if (this.trailers) backend.end(this.trailers);
+  }
+
+  /** What a backend has been given is for another one. @returns false when it is not there any more */
+  takeBack(): boolean {
+    if (!this.#given) return false;
+    this.#held.unshift(...this.#given);
+    this.#given = undefined;
+    return true;
   }
 
   /** Nothing of it is needed any more. */
   release(): void {
     this.#held = [];
+    this.#given = undefined;
     this.#buffered?.release();
+  }
+
+  #give(backend: BackendStream, piece: Buffer, release?: () => void): boolean {
+    this.#givenBytes += piece.length;
+    // Large pieces are to be given back.
+    if (release || this.#givenBytes > MAX_KEPT) this.#given = undefined;
+    else this.#given?.push(piece);
+    return backend.write(piece, release);
   }
 
   #heard(bytes: number, now: number): void {

@@ -1,7 +1,7 @@
 import type { ConnectionError } from '../../src/http2/frames.ts';
 import { PREFACE } from '../../src/http2/frames.ts';
 import type { HeaderList } from '../../src/http2/header-field.ts';
-import { Session } from '../../src/http2/session.ts';
+import { ServerSession } from '../../src/http2/server-session.ts';
 import type { Stream, StreamHandler } from '../../src/http2/stream.ts';
 import { flags, frame, frameTypes, getHead, headerBlock, type Frame } from './http2.ts';
 
@@ -18,7 +18,7 @@ export interface Seen extends StreamHandler {
 
 /** A session without a socket: bytes go in, frames come out, and time stands still. */
 export class SessionPeer {
-  readonly session: Session;
+  readonly session: ServerSession;
   readonly seen = new Map<number, Seen>();
   /** What the server has said since the last `take`. */
   frames: Frame[] = [];
@@ -34,7 +34,7 @@ export class SessionPeer {
 
   /** @param preface what the client begins with, instead of what is right */
   constructor({ settings = Buffer.alloc(0), webSocket = false, preface }: { settings?: Buffer; webSocket?: boolean; preface?: Buffer } = {}) {
-    this.session = new Session(
+    this.session = new ServerSession(
       {
         requested: (stream, head) => this.#requested(stream, head),
         heard: () => (this.heard += 1),
@@ -42,12 +42,14 @@ export class SessionPeer {
         failed: (error) => (this.error = error),
       },
       { webSocket, maxHeaderList: 65_536 },
-      (bytes, taken) => {
-        this.#parse(Buffer.from(bytes));
-        this.#waiting.push(taken);
+      {
+        give: (bytes, taken) => {
+          this.#parse(Buffer.from(bytes));
+          this.#waiting.push(taken);
+        },
+        onWaiting: () => {},
+        onTaken: () => this.session.sender.pump(),
       },
-      () => {},
-      () => this.session.sender.pump(),
     );
     this.send(preface ?? Buffer.concat([PREFACE, frame(frameTypes.settings, 0, 0, settings)]));
   }

@@ -78,7 +78,7 @@ export async function answerOf(stream: http2.ClientHttp2Stream): Promise<Http2An
 }
 
 /** RFC 9113, 6. */
-export const frameTypes = { data: 0, headers: 1, priority: 2, rstStream: 3, settings: 4, ping: 6, goaway: 7, windowUpdate: 8, continuation: 9 };
+export const frameTypes = { data: 0, headers: 1, priority: 2, rstStream: 3, settings: 4, pushPromise: 5, ping: 6, goaway: 7, windowUpdate: 8, continuation: 9 };
 /** RFC 9113, 7. */
 export const errorCodes = {
   noError: 0,
@@ -149,41 +149,27 @@ export function statusOf(block: Buffer): number {
   return Number(digits);
 }
 
-/** A client that speaks frames. The preface and its settings are sent at once, and what the server sends is acknowledged. */
-export class FrameClient {
+/** One side of a connection, in frames. SETTINGS and PING of the other side are acknowledged. */
+export class FramePeer {
   readonly socket: net.Socket;
   readonly frames: Frame[] = [];
   closed = false;
   /** Whether PING frames are answered as they come. */
   acknowledges = true;
   #input = Buffer.alloc(0);
+  #prefaceLeft: number;
   readonly #waiting = new Set<() => void>();
 
-  private constructor(socket: net.Socket) {
+  /** @param preface bytes with which the other side begins */
+  constructor(socket: net.Socket, preface: number) {
     this.socket = socket;
+    this.#prefaceLeft = preface;
     socket.on('data', (bytes) => this.#read(bytes));
     socket.on('error', () => {});
     socket.on('close', () => {
       this.closed = true;
       this.#wake();
     });
-  }
-
-  /** @param window what each stream may send without being asked to go on (SETTINGS_INITIAL_WINDOW_SIZE) */
-  static async connect(t: TestContext, port: number, window?: number): Promise<FrameClient> {
-    const socket = net.connect({ port, host: '127.0.0.1', noDelay: true });
-    t.after(() => socket.destroy());
-    await once(socket, 'connect');
-    return FrameClient.begin(socket, window);
-  }
-
-  /** Begins to speak HTTP/2 on a connection that stands. */
-  static begin(socket: net.Socket, window = 65_535): FrameClient {
-    const client = new FrameClient(socket);
-    const settings = Buffer.from([0, 4, 0, 0, 0, 0]);
-    settings.writeUInt32BE(window, 2);
-    client.send(Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(frameTypes.settings, 0, 0, settings));
-    return client;
   }
 
   send(...bytes: Buffer[]): void {
@@ -205,12 +191,21 @@ export class FrameClient {
     this.send(frame(frameTypes.rstStream, 0, stream, payload));
   }
 
+  goAway(lastStream: number, code = errorCodes.noError): void {
+    const payload = Buffer.alloc(8);
+    payload.writeUInt32BE(lastStream);
+    payload.writeUInt32BE(code, 4);
+    this.send(frame(frameTypes.goaway, 0, 0, payload));
+  }
+
   acknowledge(ping: Frame): void {
     this.send(frame(frameTypes.ping, flags.ack, 0, ping.payload));
   }
 
   #read(bytes: Buffer): void {
-    this.#input = Buffer.concat([this.#input, bytes]);
+    const start = Math.min(this.#prefaceLeft, bytes.length);
+    this.#prefaceLeft -= start;
+    this.#input = Buffer.concat([this.#input, bytes.subarray(start)]);
     while (this.#input.length >= 9 && this.#input.length >= 9 + this.#input.readUIntBE(0, 3)) {
       const end = 9 + this.#input.readUIntBE(0, 3);
       const [type = 0, flagBits = 0] = this.#input.subarray(3, 5);
@@ -221,8 +216,12 @@ export class FrameClient {
       if (type === frameTypes.ping && !isAck && this.acknowledges) this.acknowledge(one);
       this.frames.push(one);
     }
+    this.onFrames();
     this.#wake();
   }
+
+  /** Called when frames have come. */
+  onFrames: () => void = () => {};
 
   /** The first frame that fits; resolves when it is there. @throws when the connection ends before */
   async frame(fits: (frame: Frame) => boolean): Promise<Frame> {
@@ -253,5 +252,25 @@ export class FrameClient {
   #wake(): void {
     for (const resolve of this.#waiting) resolve();
     this.#waiting.clear();
+  }
+}
+
+/** A client that speaks frames. The preface and its settings are sent at once. */
+export class FrameClient extends FramePeer {
+  /** @param window what each stream may send without being asked to go on (SETTINGS_INITIAL_WINDOW_SIZE) */
+  static async connect(t: TestContext, port: number, window?: number): Promise<FrameClient> {
+    const socket = net.connect({ port, host: '127.0.0.1', noDelay: true });
+    t.after(() => socket.destroy());
+    await once(socket, 'connect');
+    return FrameClient.begin(socket, window);
+  }
+
+  /** Begins to speak HTTP/2 on a connection that stands. */
+  static begin(socket: net.Socket, window = 65_535): FrameClient {
+    const client = new FrameClient(socket, 0);
+    const settings = Buffer.from([0, 4, 0, 0, 0, 0]);
+    settings.writeUInt32BE(window, 2);
+    client.send(Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(frameTypes.settings, 0, 0, settings));
+    return client;
   }
 }
