@@ -3,6 +3,9 @@ import { once } from 'node:events';
 import * as http2 from 'node:http2';
 import * as net from 'node:net';
 import test, { type TestContext } from 'node:test';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { ConnectionError, ErrorCode, HEADERS, PREFACE } from '../src/http2/frames.ts';
 import { FrameReader } from '../src/http2/frame-reader.ts';
 import { HpackDecoder } from '../src/http2/hpack-decoder.ts';
@@ -118,6 +121,21 @@ test('a list that is too large is read to its end, for later blocks refer to it,
   const { fields, isTooLarge } = decoder.decode(Buffer.concat([large, Buffer.alloc(1_000, 0xbe)]), 0, large.length + 1_000, 1_000);
   assert.deepEqual([fields.length, isTooLarge], [3, true]);
   assert.deepEqual(decode(decoder, hex('be')), [['a', 'x'.repeat(256)]]);
+});
+
+test('what was evicted is let go of: a table of 4 KB holds no more than that', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const decoder = new HpackDecoder();
+  const evicted = Array.from({ length: 128 }, (_, n) => {
+    const block = headerBlock([[`x-${n}`, 'y'.repeat(3_900)]]);
+    block[0] = 0x40;
+    return new WeakRef(decoder.decode(block, 0, block.length, 65_536).fields[0]!);
+  });
+  await immediate();
+  collect();
+  assert.equal(evicted.filter((one) => one.deref() !== undefined).length, 1);
+  assert.deepEqual(decode(decoder, Buffer.of(0x80 | 62))[0]?.[0], 'x-127');
 });
 
 test('a field is indexed when it comes a second time, and costs a byte from then on; secrets never are', () => {

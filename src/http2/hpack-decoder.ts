@@ -18,7 +18,7 @@ function fail(message: string): ConnectionError {
  * was sent: clients repeat most of their fields, and nothing of these is decoded, checked or allocated again.
  */
 export class HpackDecoder {
-  readonly #ring: HeaderField[] = [];
+  readonly #ring: (HeaderField | undefined)[] = [];
   /** Where the next entry goes; the newest is before it. */
   #next = 0;
   #count = 0;
@@ -117,7 +117,10 @@ export class HpackDecoder {
 
   #evict(room: number): void {
     while (this.#count > 0 && this.#size + room > this.#capacity) {
-      this.#size -= this.#ring[(this.#next - this.#count + RING) % RING]!.size;
+      const oldest = (this.#next - this.#count + RING) % RING;
+      this.#size -= this.#ring[oldest]!.size;
+      // Else 128 entries of 4 KB each would stay in memory as long as their connection.
+      this.#ring[oldest] = undefined;
       this.#count -= 1;
     }
   }
