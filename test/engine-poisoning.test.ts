@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { UpstreamPool } from '../src/proxy/upstream.ts';
 import { RawBackend, type RawConnection, messages } from './support/backend.ts';
 import { Account } from './support/at-rest.ts';
 import { configOf } from './support/config.ts';
@@ -115,6 +117,31 @@ for (const how of ['end', 'resetAndDestroy'] as const) {
     }
   });
 }
+
+both('a request is repeated on a new connection, also when it has to wait for a place', async (t, engine) => {
+  const wait = t.mock.method(UpstreamPool.prototype, 'wait');
+  // Each connection answers one request, and dies of the next.
+  const backend = await new RawBackend(({ socket, text }) => {
+    if (messages(text).length === 1) socket.write(OK);
+    else void waiting.then(() => socket.end());
+  }).listen(t);
+  const front = await startFront(t, configOf({ engine, routes: [{ path: '/', backends: [backend.url], max_connections: 1 }] }));
+  const { promise: waiting, resolve } = Promise.withResolvers<void>();
+  assert.equal((await front.ask(get('/first'))).status, 200);
+  const [lost, other] = [await front.connect(), await front.connect()];
+  lost.send(get('/lost'));
+  await backend.until(([connection]) => connection?.text.includes('/lost ') === true);
+  other.send(get('/other'));
+  while (wait.mock.callCount() === 0) await immediate();
+  resolve();
+  // The other one has the place first, and leaves a connection behind that is as bad as the first.
+  assert.equal((await other.answer()).status, 200);
+  assert.equal((await lost.answer()).status, 200);
+  assert.deepEqual(
+    backend.connections.map(({ text }) => messages(text).map(({ startLine }) => startLine.split(' ')[1])),
+    [['/first', '/lost'], ['/other'], ['/lost']],
+  );
+});
 
 both('without keep_alive no answer can reach another client: each request has a connection of its own', async (t, engine) => {
   const backend = await new RawBackend((connection) => {

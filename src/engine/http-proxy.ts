@@ -32,6 +32,7 @@ export class HttpProxyEngine implements Engine {
   send(backend: BackendAddress, request: BackendRequest, recipient: Recipient): BackendStream {
     const where = 'socketPath' in backend ? { host: 'localhost', port: 80, socketPath: backend.socketPath } : { host: backend.host, port: backend.port };
     const agent = this.#agentFor(backend, request);
+    if (request.isRepeated) dropIdle(agent, where);
     // Its way to a WebSocket is not used.
     const outgoing = request.upgrade ? http.request({ ...where, agent, method: request.method }) : this.#open(request.method, where, agent);
     completeHead(outgoing, request);

@@ -58,9 +58,10 @@ class ConnectionPool implements UpstreamOwner {
     this.#onEmpty = onEmpty;
   }
 
-  /** A kept connection, or a new one; always a new one for a request that may end in a tunnel, and where none is kept. */
-  take({ upgrade, route, prelude }: BackendRequest, tls: BackendTls | undefined): UpstreamConnection {
-    const at = upgrade || !route.keepAlive ? -1 : this.#idle.findLastIndex((connection) => connection.tls === tls && areSame(connection.prelude, prelude));
+  /** A kept connection, or a new one; always a new one for a request that may end in a tunnel or is repeated, and where none is kept. */
+  take({ upgrade, route, prelude, isRepeated }: BackendRequest, tls: BackendTls | undefined): UpstreamConnection {
+    const isNew = upgrade || isRepeated || !route.keepAlive;
+    const at = isNew ? -1 : this.#idle.findLastIndex((connection) => connection.tls === tls && areSame(connection.prelude, prelude));
     // Almost always the last.
     if (at !== -1) return at === this.#idle.length - 1 ? this.#idle.pop()! : this.#idle.splice(at, 1)[0]!;
     const connection = new UpstreamConnection(this.#backend, this, { mayTunnel: upgrade, tls, prelude });

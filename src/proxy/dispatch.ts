@@ -24,7 +24,6 @@ export class Dispatch implements Waiter {
   readonly #log: Log;
   /** Nothing is lost with a kept connection that has died, nor done twice on another. */
   readonly #isSafe: boolean;
-  #isRepeated = false;
   #isQueued = false;
   /** When waiting for a place ends, by performance.now(); 0 before it begins. */
   #queueEnd = 0;
@@ -110,13 +109,13 @@ export class Dispatch implements Waiter {
       this.leave();
       if (this.#pool.size === this.tried.size) return false;
       this.#log.warn(`${message}; trying the next one`, { code, ...facts });
-    } else if (code === 'backend_refused' && !this.#isRepeated && body?.takeBack() !== false) {
+    } else if (code === 'backend_refused' && !this.request.isRepeated && body?.takeBack() !== false) {
       // Whatever it asks for: nothing has been done (RFC 9113, 8.7). Whoever refuses has too much to do, or is about to end.
-      this.#isRepeated = true;
+      this.request = { ...this.request, isRepeated: true };
       if (this.#upstream && this.#pool.size > 1 + (this.tried?.size ?? 0)) this.tried = new Set(this.tried).add(this.#upstream);
       this.leave();
-    } else if (code === 'backend_stale' && !this.#isRepeated && this.#isSafe) {
-      this.#isRepeated = true;
+    } else if (code === 'backend_stale' && !this.request.isRepeated && this.#isSafe) {
+      this.request = { ...this.request, isRepeated: true };
       this.leave();
     } else {
       this.#upstream?.reached();

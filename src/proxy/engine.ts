@@ -24,6 +24,8 @@ export interface BackendRequest {
    * only for requests with the same one.
    */
   prelude: Buffer | undefined;
+  /** It was lost with a kept connection, and goes on a new one: another kept one may be as dead. */
+  isRepeated: boolean;
 }
 
 /** The head of an answer. */

@@ -112,6 +112,7 @@ export class Handler {
       route,
       timeouts: config.timeouts,
       prelude: route.proxyProtocol && proxyHeader(route.proxyProtocol, proxied(connection)),
+      isRepeated: false,
     };
     // A stream of gRPC may have long pauses, and little to say.
     const bodyRate = route.httpVersion === '2' ? 0 : config.limits.requestBodyRate;
