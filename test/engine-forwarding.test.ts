@@ -93,6 +93,18 @@ both('a DELETE with a chunked body that looks like a request is one request (htt
   );
 });
 
+both('what an application could take for the framing, and nobody else, does not pass', async (t, engine) => {
+  const backend = await answering().listen(t);
+  const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const disguised = ['Transfer_Encoding: chunked', 'transfer.encoding: chunked', 'Content_Length: 0', 'CONTENT~LENGTH: 0'];
+  await front.ask(`POST / HTTP/1.1\r\nHost: a.test\r\n${disguised.join('\r\n')}\r\nContent_Type: a/b\r\nContent-Length: 5\r\n\r\nhello`);
+  const [arrived] = messages(backend.text);
+  assert.deepEqual(
+    arrived?.lines.filter((line) => /^(?:content|transfer)/i.test(line)),
+    ['Content_Type: a/b', 'Content-Length: 5'],
+  );
+});
+
 both('Connection cannot take the framing away', async (t, engine) => {
   const backend = await answering().listen(t);
   const front = await startFront(t, configOf({ engine, backends: [backend.url] }));

@@ -161,6 +161,9 @@ function plainlyFramed(one: Field): Field {
   return one;
 }
 
+/** `Transfer_Encoding` and the like: to applications that make `_` of `-` these frame the body, and to everybody else they do not. */
+const DISGUISED_FRAMING = /^(?:content[^a-z-]length|transfer[^a-z-]encoding)$/;
+
 /**
  * The client's fields as the backend gets them, before X-Forwarded-*. Content-Length and Transfer-Encoding stay: the
  * head they come from has been checked, and the body is framed by them. `Expect` is left to the engine.
@@ -168,7 +171,7 @@ function plainlyFramed(one: Field): Field {
 export function requestFields(fields: readonly Field[], upgrade: boolean): Field[] {
   // CGI programs turn a `Proxy` field into HTTP_PROXY (httpoxy, CVE-2016-5385).
   const kept = endToEnd(fields, true)
-    .filter(({ key }) => key !== 'expect' && key !== 'proxy')
+    .filter(({ key }) => key !== 'expect' && key !== 'proxy' && !DISGUISED_FRAMING.test(key))
     .map(plainlyFramed);
   if (upgrade) kept.push(...UPGRADE);
   // RFC 9110, 10.1.4: whoever sends TE lists it in Connection.
