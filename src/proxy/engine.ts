@@ -24,7 +24,7 @@ export interface BackendRequest {
    * only for requests with the same one.
    */
   prelude: Buffer | undefined;
-  /** It was lost with a kept connection, and goes on a new one: another kept one may be as dead. */
+  /** It was lost with a kept connection, or refused, and goes on a new connection: another kept one may be as dead. */
   isRepeated: boolean;
 }
 
