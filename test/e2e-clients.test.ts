@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import test from 'node:test';
 import type { Authority, Issued } from '../src/demo/authority.ts';
 import { FaultyResponder } from './support/faulty-responder.ts';
 import { closedPort, httpBackend } from './support/backend.ts';
 import { opensslClient } from './support/clients.ts';
+import { foreground } from './support/foreground.ts';
 import { execute } from './support/program.ts';
 import { Site } from './support/site.ts';
 import { needs } from './support/tools.ts';
@@ -35,35 +33,14 @@ async function signedByCfssl(folder: string, { authority, delegate }: Delegated,
   return (JSON.parse(stdout) as { ocspResponse: string }).ocspResponse;
 }
 
-/** `cfssl ocspserve` at this URL, once it listens. */
-async function startCfssl(url: string, file: string): Promise<AsyncDisposable> {
-  const { hostname, port } = new URL(url);
-  const child = spawn('cfssl', ['ocspserve', '-address', hostname, '-port', port, '-responses', file], { stdio: ['ignore', 'ignore', 'pipe'] });
-  const exited = once(child, 'exit');
-  const said: string[] = [];
-  const listening = Promise.withResolvers<void>();
-  const lines = createInterface({ input: child.stderr });
-  lines.on('line', (line) => {
-    said.push(line);
-    if (line.includes('Now listening')) listening.resolve();
-  });
-  lines.on('close', () => listening.reject(new Error(`cfssl ocspserve did not start: ${said.join('\n')}`)));
-  await listening.promise;
-  return {
-    [Symbol.asyncDispose]: async () => {
-      child.kill();
-      await exited;
-    },
-  };
-}
-
 test('cfssl answers, with a delegate it signed for in advance, and openssl s_client sees its staple', needs('cfssl', 'openssl'), async (t) => {
   const site = await Site.create(t);
   const url = await closedPort();
   const leaf = await site.issue('a.test', { ocsp: url, mustStaple: true });
   const delegate = await site.authority.issue({ commonName: 'Delegate', ocspSigning: true });
   await writeFile(site.file('responses'), `${await signedByCfssl(site.folder, { authority: site.authority, delegate }, leaf)}\n`);
-  await site.use(startCfssl(url, site.file('responses')));
+  const { hostname, port } = new URL(url);
+  await site.use(foreground('cfssl', ['ocspserve', '-address', hostname, '-port', port, '-responses', site.file('responses')], /Now listening/));
   const program = await site.serving({
     listen: [{ address: '127.0.0.1:0' }],
     workers: 1,

@@ -1,9 +1,7 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { closedPort } from './backend.ts';
+import { foreground } from './foreground.ts';
 
 export interface Apache extends AsyncDisposable {
   /** For `backends`. */
@@ -57,28 +55,6 @@ export async function startApache(folder: string): Promise<Apache> {
     AddType text/plain .txt
     FileETag None\n`,
   );
-  const child = spawn('apache2', ['-D', 'FOREGROUND', '-d', home, '-f', file], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin` },
-  });
-  const exited = once(child, 'exit');
-  const said: string[] = [];
-  const ready = Promise.withResolvers<void>();
-  for (const input of [child.stdout, child.stderr]) {
-    createInterface({ input }).on('line', (line) => {
-      said.push(line);
-      if (line.includes('resuming normal operations')) ready.resolve();
-    });
-  }
-  await Promise.race([
-    ready.promise,
-    exited.then(() => {
-      throw new Error(`Apache did not start: ${said.join('\n')}`);
-    }),
-  ]);
-  const stop = async (): Promise<void> => {
-    child.kill();
-    await exited;
-  };
-  return { url, [Symbol.asyncDispose]: stop };
+  const server = await foreground('apache2', ['-D', 'FOREGROUND', '-d', home, '-f', file], /resuming normal operations/);
+  return { url, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
 }

@@ -1,9 +1,7 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { closedPort } from './backend.ts';
+import { foreground } from './foreground.ts';
 
 export interface Nginx extends AsyncDisposable {
   /** For `backends`. */
@@ -36,27 +34,7 @@ export async function startNginx(folder: string, servers = ''): Promise<Nginx> {
       ${servers}
     }`,
   );
-  const child = spawn('nginx', ['-e', 'stderr', '-p', home, '-c', file], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin` },
-  });
-  const exited = once(child, 'exit');
-  const said: string[] = [];
-  const ready = Promise.withResolvers<void>();
-  createInterface({ input: child.stderr }).on('line', (line) => {
-    said.push(line);
-    // It binds its sockets before it says which version it is.
-    if (line.includes(' nginx/')) ready.resolve();
-  });
-  await Promise.race([
-    ready.promise,
-    exited.then(() => {
-      throw new Error(`nginx did not start: ${said.join('\n')}`);
-    }),
-  ]);
-  const stop = async (): Promise<void> => {
-    child.kill();
-    await exited;
-  };
-  return { url, [Symbol.asyncDispose]: stop };
+  // It binds its sockets before it says which version it is.
+  const server = await foreground('nginx', ['-e', 'stderr', '-p', home, '-c', file], / nginx\//);
+  return { url, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
 }

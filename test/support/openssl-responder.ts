@@ -1,9 +1,7 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Authority, Issued } from '../../src/demo/authority.ts';
+import { foreground } from './foreground.ts';
 
 export interface OpensslResponder extends AsyncDisposable {
   url: string;
@@ -28,25 +26,9 @@ export async function startOpensslResponder({ authority, issued, revoked = [], f
   await writeFile(file('ca.pem'), authority.pem);
   await writeFile(file('ca.key'), authority.keyPem, { mode: 0o600 });
   const files = ['-index', file('index.txt'), '-CA', file('ca.pem'), '-rsigner', file('ca.pem'), '-rkey', file('ca.key')];
-  const child = spawn('openssl', ['ocsp', '-port', '0', '-nmin', String(minutes), ...files], { stdio: ['ignore', 'pipe', 'pipe'] });
-  const exited = once(child, 'exit');
-  let said = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
-  const port = await Promise.race([listeningPort(child.stdout), exited.then(() => undefined)]);
-  if (port === undefined) throw new Error(`openssl ocsp did not start: ${said}`);
-  const close = async (): Promise<void> => {
-    child.kill();
-    await exited;
-  };
-  return { url: `http://127.0.0.1:${port}`, close, [Symbol.asyncDispose]: close };
-}
-
-async function listeningPort(output: NodeJS.ReadableStream): Promise<number | undefined> {
-  for await (const line of createInterface({ input: output })) {
-    const port = /^ACCEPT \S+:(\d+)/.exec(line)?.[1];
-    if (port !== undefined) return Number(port);
-  }
-  return undefined;
+  const server = await foreground('openssl', ['ocsp', '-port', '0', '-nmin', String(minutes), ...files], /^ACCEPT \S+:(\d+)/);
+  const close = async (): Promise<void> => server[Symbol.asyncDispose]();
+  return { url: `http://127.0.0.1:${server.said[1]}`, close, [Symbol.asyncDispose]: close };
 }
 
 /** Status, expiry, revocation, serial number, file, subject: the line format of `openssl ca`. */
