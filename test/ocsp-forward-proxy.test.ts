@@ -4,45 +4,14 @@ import https from 'node:https';
 import net, { type AddressInfo } from 'node:net';
 import test, { after, before, describe } from 'node:test';
 import tls from 'node:tls';
-import { Authority } from '../src/demo/authority.ts';
 import { signResponse } from '../src/demo/ocsp-signer.ts';
-import { certIdFor, type OcspSubject } from '../src/ocsp/cert-id.ts';
 import { proxyFor } from '../src/ocsp/forward-proxy.ts';
-import { acceptancePolicy } from '../src/ocsp/held-staple.ts';
-import { encodeRequest, getPath } from '../src/ocsp/request.ts';
-import { type Answer, fetchResponse, type Question } from '../src/ocsp/responder.ts';
-import { isOutage, ResponderError, type ResponderErrorCode } from '../src/ocsp/responder-error.ts';
-import { acceptResponse, type Staple } from '../src/ocsp/verify.ts';
+import { getPath } from '../src/ocsp/request.ts';
+import { isOutage } from '../src/ocsp/responder-error.ts';
 import { FaultyResponder, unreachableUrl } from './support/faulty-responder.ts';
 import { ForwardProxy } from './support/forward-proxy.ts';
-import { ocspPolicy } from './support/stapling.ts';
+import { ask, authority, failure, request, subject } from './support/question.ts';
 import { VirtualClock } from './support/virtual-clock.ts';
-
-let authority: Authority;
-let subject: OcspSubject;
-let request: Buffer;
-
-before(async () => {
-  authority = await Authority.root('Proxy test CA');
-  subject = { leaf: (await authority.issue({ names: ['www.example.org'] })).certificate, issuer: authority.certificate };
-  request = encodeRequest(certIdFor(subject));
-});
-
-const accept = (der: Buffer): Staple => acceptResponse(der, subject, acceptancePolicy(ocspPolicy, Date.now()));
-
-function ask(url: string, proxy: string | undefined, options: Partial<Question<Staple>> = {}): Promise<Answer<Staple>> {
-  return fetchResponse({ url, request, accept, timeout: 10_000, maxSize: 65_536, proxy, clock: new VirtualClock(Date.now()), ...options });
-}
-
-async function failure(answer: Promise<unknown>, code: ResponderErrorCode): Promise<ResponderError> {
-  const error = await answer.then(
-    () => assert.fail('answered'),
-    (reason: unknown) => reason,
-  );
-  assert.ok(error instanceof ResponderError, String(error));
-  assert.equal(error.code, code, error.message);
-  return error;
-}
 
 describe('which proxy', () => {
   const choice = (url: string, setting: string | undefined, environment: NodeJS.ProcessEnv = {}): string | undefined =>
@@ -116,12 +85,12 @@ describe('which proxy', () => {
 test('an http responder is asked in absolute form, with its own Host and the credentials', async () => {
   await using responder = await FaultyResponder.start(authority);
   await using proxy = await ForwardProxy.start(responder.port);
-  const { accepted, method } = await ask('http://ocsp.example.org/ca1/', `http://user:secret@${proxy.authority}`);
+  const { accepted, method } = await ask('http://ocsp.example.org/ca1/', { proxy: `http://user:secret@${proxy.authority}` });
   assert.deepEqual([accepted.certStatus, method], ['good', 'GET']);
   assert.deepEqual(proxy.seen, [`GET http://ocsp.example.org/ca1/${getPath(request)}`]);
   assert.deepEqual([proxy.hosts, proxy.credentials], [['ocsp.example.org'], [`Basic ${btoa('user:secret')}`]]);
 
-  await ask('http://ocsp.example.org:8080/?ca=1', proxy.url);
+  await ask('http://ocsp.example.org:8080/?ca=1', { proxy: proxy.url });
   assert.deepEqual(proxy.seen.slice(1), ['POST http://ocsp.example.org:8080/?ca=1']);
   assert.deepEqual([proxy.hosts.at(-1), proxy.credentials.at(-1)], ['ocsp.example.org:8080', undefined]);
   assert.deepEqual(responder.requests.at(-1)?.der, request);
@@ -136,25 +105,25 @@ test('the environment is obeyed', async (t) => {
     else process.env['http_proxy'] = before;
   });
   process.env['http_proxy'] = proxy.url;
-  assert.equal((await ask('http://ocsp.example.org', undefined)).accepted.certStatus, 'good');
+  assert.equal((await ask('http://ocsp.example.org')).accepted.certStatus, 'good');
   assert.equal(proxy.seen.length, 1);
 });
 
 test('redirects are followed through the proxy, at most twice', async () => {
   await using responder = await FaultyResponder.start(authority, 'redirects_once');
   await using proxy = await ForwardProxy.start(responder.port);
-  assert.equal((await ask('http://ocsp.example.org', proxy.url)).accepted.certStatus, 'good');
+  assert.equal((await ask('http://ocsp.example.org', { proxy: proxy.url })).accepted.certStatus, 'good');
   assert.deepEqual(proxy.seen, [`GET http://ocsp.example.org/${getPath(request)}`, `GET http://ocsp.example.org/moved/${getPath(request)}`]);
   responder.fault = 'redirects_forever';
-  await failure(ask('http://ocsp.example.org/?post', proxy.url), 'responder_redirect');
+  await failure(ask('http://ocsp.example.org/?post', { proxy: proxy.url }), 'responder_redirect');
 });
 
 test('refused addresses are not asked for through the proxy either, directly or by a redirect', async () => {
   await using responder = await FaultyResponder.start(authority, 'redirects_to_metadata');
   await using proxy = await ForwardProxy.start(responder.port);
-  await failure(ask('http://169.254.169.254/', proxy.url), 'responder_refused_address');
+  await failure(ask('http://169.254.169.254/', { proxy: proxy.url }), 'responder_refused_address');
   assert.deepEqual(proxy.seen, []);
-  await failure(ask('http://ocsp.example.org/?post', proxy.url), 'responder_refused_address');
+  await failure(ask('http://ocsp.example.org/?post', { proxy: proxy.url }), 'responder_refused_address');
   assert.deepEqual(proxy.seen, ['POST http://ocsp.example.org/?post']);
 });
 
@@ -162,13 +131,13 @@ test('a proxy that wants credentials, or is not there, is named without its own'
   await using responder = await FaultyResponder.start(authority);
   await using proxy = await ForwardProxy.start(responder.port);
   proxy.status = 407;
-  const refused = await failure(ask('http://ocsp.example.org', `http://user:secret@${proxy.authority}`), 'responder_proxy');
+  const refused = await failure(ask('http://ocsp.example.org', { proxy: `http://user:secret@${proxy.authority}` }), 'responder_proxy');
   assert.equal(refused.message, `responder http://ocsp.example.org cannot be asked: the proxy ${proxy.url} answered HTTP 407 (ocsp.http_proxy)`);
   assert.equal(proxy.seen.length, 1);
   assert.ok(isOutage(refused));
 
   const nobody = (await unreachableUrl()).replace('http://', '');
-  const gone = await failure(ask('http://ocsp.example.org', `http://user:secret@${nobody}`), 'responder_unreachable');
+  const gone = await failure(ask('http://ocsp.example.org', { proxy: `http://user:secret@${nobody}` }), 'responder_unreachable');
   assert.match(gone.message, new RegExp(`gave no complete answer through the proxy http://${nobody}: .*ECONNREFUSED`));
   assert.doesNotMatch(refused.message + gone.message, /secret/);
 });
@@ -195,22 +164,22 @@ describe('an https responder through a tunnel', () => {
 
   test('is asked over TLS that the proxy does not see into', async () => {
     await using proxy = await ForwardProxy.start(port());
-    const { accepted } = await ask(url, `http://user:secret@${proxy.authority}`);
+    const { accepted } = await ask(url, { proxy: `http://user:secret@${proxy.authority}` });
     assert.equal(accepted.certStatus, 'good');
     assert.deepEqual(proxy.seen, [`CONNECT ocsp.example.org:${port()}`]);
     assert.deepEqual(proxy.credentials, [`Basic ${btoa('user:secret')}`]);
-    assert.equal((await ask('https://10.9.8.7/', proxy.url)).accepted.certStatus, 'good');
-    await failure(ask('https://other.example.org/', proxy.url), 'responder_unreachable');
+    assert.equal((await ask('https://10.9.8.7/', { proxy: proxy.url })).accepted.certStatus, 'good');
+    await failure(ask('https://other.example.org/', { proxy: proxy.url }), 'responder_unreachable');
   });
 
   test('a proxy that opens no tunnel is an error that says so, with its Retry-After', async () => {
     await using proxy = await ForwardProxy.start(1);
     proxy.tunnels = 'refuses';
-    const { message, retryAfter } = await failure(ask(url, proxy.url), 'responder_proxy');
+    const { message, retryAfter } = await failure(ask(url, { proxy: proxy.url }), 'responder_proxy');
     assert.match(message, /answered HTTP 403 \(ocsp\.http_proxy\)$/);
     assert.equal(retryAfter, 60_000);
     proxy.tunnels = 'wants_credentials';
-    await failure(ask(url, proxy.url), 'responder_proxy');
+    await failure(ask(url, { proxy: proxy.url }), 'responder_proxy');
     assert.equal(proxy.seen.length, 2);
   });
 
@@ -220,7 +189,7 @@ describe('an https responder through a tunnel', () => {
       proxy.tunnels = tunnels;
       const clock = new VirtualClock();
       const asked = proxy.tunnelled();
-      const answer = ask(url, proxy.url, { clock });
+      const answer = ask(url, { proxy: proxy.url, clock });
       await asked;
       const hungUp = proxy.hungUp();
       clock.advance(10_000);
@@ -232,7 +201,7 @@ describe('an https responder through a tunnel', () => {
   test('a proxy that speaks something else is an outage', async () => {
     const server = net.createServer((socket) => socket.end('SSH-2.0-OpenSSH\r\n')).listen(0, '127.0.0.1');
     await once(server, 'listening');
-    await failure(ask(url, `http://127.0.0.1:${(server.address() as AddressInfo).port}`), 'responder_unreachable');
+    await failure(ask(url, { proxy: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }), 'responder_unreachable');
     server.close();
   });
 });

@@ -3,12 +3,12 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'node:test';
+import { ocspDefaults } from '../src/config/policies.ts';
 import { signResponse } from '../src/demo/ocsp-signer.ts';
 import type { ResponseFile } from '../src/ocsp/given-response.ts';
 import type { OcspRefusal } from '../src/ocsp/refusal.ts';
 import type { StapledLeaf } from '../src/ocsp/staple-status.ts';
 import { authority, Scene, scene as openScene } from './support/stapler-scene.ts';
-import { ocspPolicy } from './support/stapling.ts';
 
 const minute = 60_000;
 const hour = 60 * minute;
@@ -185,9 +185,9 @@ test('of two virtual hosts with the same certificate, the file that one of them 
   const leaf = await s.scene.issue([]);
   await writeFile(s.file.path, s.response(leaf));
   s.scene.stapler.setCertificates([
-    { certificate: leaf, policy: ocspPolicy, file: { path: `${s.file.path}.ocsp`, configured: false } },
-    { certificate: leaf, policy: ocspPolicy, file: s.file },
-    { certificate: leaf, policy: ocspPolicy, file: { path: `${s.file.path}.ocsp`, configured: false } },
+    { certificate: leaf, policy: ocspDefaults, file: { path: `${s.file.path}.ocsp`, configured: false } },
+    { certificate: leaf, policy: ocspDefaults, file: s.file },
+    { certificate: leaf, policy: ocspDefaults, file: { path: `${s.file.path}.ocsp`, configured: false } },
   ]);
   await s.scene.settle();
   assert.deepEqual([s.scene.stapler.files(), s.scene.status().state], [[s.file.path], 'good']);

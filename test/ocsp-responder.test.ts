@@ -3,48 +3,18 @@ import { X509Certificate } from 'node:crypto';
 import dns from 'node:dns';
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
-import test, { before, describe } from 'node:test';
+import test, { describe } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Authority } from '../src/demo/authority.ts';
 import { startOcspResponder } from '../src/demo/ocsp-responder.ts';
-import { certIdFor, type OcspSubject } from '../src/ocsp/cert-id.ts';
 import { systemClock } from '../src/ocsp/clock.ts';
-import { encodeRequest, getPath } from '../src/ocsp/request.ts';
-import { type Answer, fetchResponse, type Question } from '../src/ocsp/responder.ts';
+import { getPath } from '../src/ocsp/request.ts';
 import { guardedLookup, isRefusedAddress } from '../src/ocsp/responder-address.ts';
-import { isOutage, ResponderError, type ResponderErrorCode } from '../src/ocsp/responder-error.ts';
-import { acceptancePolicy } from '../src/ocsp/held-staple.ts';
-import { acceptResponse, type Staple } from '../src/ocsp/verify.ts';
+import { isOutage } from '../src/ocsp/responder-error.ts';
 import { type Fault, FaultyResponder, unreachableUrl } from './support/faulty-responder.ts';
+import { ask, authority, failure, request, subject } from './support/question.ts';
 import { VirtualClock } from './support/virtual-clock.ts';
-import { ocspPolicy } from './support/stapling.ts';
-
-let authority: Authority;
-let subject: OcspSubject;
-let request: Buffer;
-
-before(async () => {
-  authority = await Authority.root('Responder test CA');
-  subject = { leaf: (await authority.issue({ names: ['www.example.org'] })).certificate, issuer: authority.certificate };
-  request = encodeRequest(certIdFor(subject));
-});
-
-const accept = (der: Buffer): Staple => acceptResponse(der, subject, acceptancePolicy(ocspPolicy, Date.now()));
-
-function ask(url: string, options: Partial<Question<Staple>> = {}): Promise<Answer<Staple>> {
-  return fetchResponse({ url, request, accept, timeout: 10_000, maxSize: 65_536, clock: new VirtualClock(Date.now()), ...options });
-}
-
-async function failure(answer: Promise<unknown>, code: ResponderErrorCode): Promise<ResponderError> {
-  const error = await answer.then(
-    () => assert.fail('answered'),
-    (reason: unknown) => reason,
-  );
-  assert.ok(error instanceof ResponderError, String(error));
-  assert.equal(error.code, code, error.message);
-  return error;
-}
 
 test('a short question is asked with GET, in the path, with Host and Accept', async () => {
   await using responder = await FaultyResponder.start(authority);

@@ -4,14 +4,14 @@ import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'node:test';
 import { setImmediate } from 'node:timers/promises';
-import type { OcspPolicy } from '../src/config/policies.ts';
+import { ocspDefaults, type OcspPolicy } from '../src/config/policies.ts';
 import { FolderInUse } from '../src/ocsp/lock.ts';
 import type { StapledLeaf } from '../src/ocsp/staple-status.ts';
 import { FaultyResponder, unreachableUrl } from './support/faulty-responder.ts';
 import { startOpensslResponder } from './support/openssl-responder.ts';
 import { execute, temporaryFolder } from './support/program.ts';
 import { authority, Scene, scene } from './support/stapler-scene.ts';
-import { ocspPolicy, stapledLeaf } from './support/stapling.ts';
+import { stapledLeaf } from './support/stapling.ts';
 import { VirtualClock } from './support/virtual-clock.ts';
 import { needs } from './support/tools.ts';
 
@@ -379,7 +379,7 @@ test('a changed policy is in force at once, without a moment without the staple'
   const leaf = await s.scene.issue(s.responder.url);
   await s.scene.use([leaf]);
   const held = s.scene.stapler.current(leaf.fingerprint);
-  const change = (policy: Partial<OcspPolicy>) => s.scene.stapler.setCertificates([{ certificate: leaf, policy: { ...ocspPolicy, ...policy } }]);
+  const change = (policy: Partial<OcspPolicy>) => s.scene.stapler.setCertificates([{ certificate: leaf, policy: { ...ocspDefaults, ...policy } }]);
   change({ timeout: 5000 });
   assert.deepEqual(s.scene.stapler.current(leaf.fingerprint), held);
   await s.scene.settle();
@@ -397,7 +397,7 @@ test('a responder that hangs delays no certificate of another one', async () => 
   await using hanging = await FaultyResponder.start(authority, 'hangs_before_head');
   const stuck = await Promise.all(Array.from({ length: 6 }, () => s.scene.issue(hanging.url)));
   const working = await Promise.all(Array.from({ length: 6 }, () => s.scene.issue(s.responder.url)));
-  s.scene.stapler.setCertificates([...stuck, ...working].map((certificate) => ({ certificate, policy: ocspPolicy })));
+  s.scene.stapler.setCertificates([...stuck, ...working].map((certificate) => ({ certificate, policy: ocspDefaults })));
   // No time passes at all on the clock that the deadlines are on.
   const settled = Promise.all(working.map(({ fingerprint }) => s.scene.stapler.settled(fingerprint, hour)));
   await s.scene.stapler.idle();
@@ -414,7 +414,7 @@ test('a responder that hangs delays no certificate of another one', async () => 
 test('waiting for a staple ends with the wait, which begins when the disk has been read', async () => {
   await using s = await scene('hangs_before_head');
   const leaf = await s.scene.issue(s.responder.url);
-  s.scene.stapler.setCertificates([{ certificate: leaf, policy: ocspPolicy }]);
+  s.scene.stapler.setCertificates([{ certificate: leaf, policy: ocspDefaults }]);
   let ended = false;
   const settled = s.scene.stapler.settled(leaf.fingerprint, 3000).then(() => (ended = true));
   s.clock.advance(3000);
@@ -484,7 +484,7 @@ test('a second instance on the same folder does not start', async () => {
 test('closing ends a question that is under way, and every timer', async () => {
   await using s = await scene('hangs_before_head');
   const leaf = await s.scene.issue(s.responder.url);
-  s.scene.stapler.setCertificates([{ certificate: leaf, policy: ocspPolicy }]);
+  s.scene.stapler.setCertificates([{ certificate: leaf, policy: ocspDefaults }]);
   await s.scene.stapler.idle();
   s.clock.advance(0);
   await s.responder.asked(1);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import type { OcspPolicy } from '../../src/config/policies.ts';
+import { ocspDefaults, type OcspPolicy } from '../../src/config/policies.ts';
 import { Authority, type IssueOptions } from '../../src/demo/authority.ts';
 import type { ResponseFile } from '../../src/ocsp/given-response.ts';
 import type { StapledLeaf, StapleStatus } from '../../src/ocsp/staple-status.ts';
@@ -8,7 +8,7 @@ import { Stapler } from '../../src/ocsp/stapler.ts';
 import type { ServableStaple } from '../../src/snapshot.ts';
 import { FaultyResponder } from './faulty-responder.ts';
 import { temporaryFolder } from './program.ts';
-import { ocspPolicy, recordedLog, stapledLeaf } from './stapling.ts';
+import { recordedLog, stapledLeaf } from './stapling.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const day = 86_400_000;
@@ -47,7 +47,7 @@ export class Scene implements AsyncDisposable {
 
   /** Takes these certificates into use and waits until nothing is going on any more. */
   async use(certificates: StapledLeaf[], policy: Partial<OcspPolicy> = {}, file?: ResponseFile): Promise<void> {
-    this.stapler.setCertificates(certificates.map((certificate) => ({ certificate, policy: { ...ocspPolicy, ...policy }, file })));
+    this.stapler.setCertificates(certificates.map((certificate) => ({ certificate, policy: { ...ocspDefaults, ...policy }, file })));
     await this.settle();
   }
 

@@ -1,23 +1,7 @@
-import type { OcspPolicy } from '../../src/config/policies.ts';
 import { readCertificate } from '../../src/certificates/certificate.ts';
 import type { Authority, Issued } from '../../src/demo/authority.ts';
 import type { Facts, Log } from '../../src/log.ts';
 import type { StapledLeaf } from '../../src/ocsp/staple-status.ts';
-
-/** The defaults of the configuration. */
-export const ocspPolicy: OcspPolicy = {
-  stapling: true,
-  timeout: 10_000,
-  minDelay: 300_000,
-  certIdHash: 'sha1',
-  nonce: false,
-  sha1Signatures: 'accept',
-  clockSkew: 300_000,
-  maxAge: -1,
-  noNextUpdate: 86_400_000,
-  maxResponseSize: 65_536,
-  onRevoked: 'omit',
-};
 
 export interface LogLine {
   level: string;
