@@ -76,9 +76,6 @@ test('bad responders: each is said with its reason, none keeps TLS or another st
     hosts.push({ server_name: `${name}.test`, certificates: [certificate], backends: ['http://127.0.0.1:9'] });
   }
   const program = await site.serving({
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     ocsp: { timeout: '500ms', max_response_size: '4k' },
     virtual_hosts: hosts,
   });
@@ -148,9 +145,6 @@ test('a disk that fails while the program runs costs a warning; what was kept st
   };
   let serial = await renew();
   const program = await site.serving({
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     virtual_hosts: [{ server_name: 'a.test', certificates: [{ certificate: 'a.pem', key: 'a.key' }], backends: ['http://127.0.0.1:9'] }],
   });
   const handshake = async () => (await getOnce({ port: program.port(), name: 'a.test', ca: site.root.pem })).handshake;

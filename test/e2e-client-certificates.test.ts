@@ -90,9 +90,6 @@ test('client certificates', needs('openssl', 'curl', 'nginx'), async (t) => {
   const clientAuth = (mode: string) => ({ client_auth: { mode, ca: 'clients.pem', forward } });
   const host = (name: string, tls: object) => ({ server_name: name, certificates: [server], tls, backends: [application.url] });
   const program = await site.serving({
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     shutdown_grace: '1s',
     log: { level: 'debug' },
     virtual_hosts: [

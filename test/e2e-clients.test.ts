@@ -42,9 +42,6 @@ test('cfssl answers, with a delegate it signed for in advance, and openssl s_cli
   const { hostname, port } = new URL(url);
   await site.use(foreground('cfssl', ['ocspserve', '-address', hostname, '-port', port, '-responses', site.file('responses')], /Now listening/));
   const program = await site.serving({
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     shutdown_grace: '1s',
     virtual_hosts: [{ server_name: 'a.test', certificates: [await site.write('a', leaf)], backends: ['http://127.0.0.1:9'] }],
   });
@@ -61,9 +58,6 @@ test('Chromium opens a page behind a must-staple certificate, when it trusts it 
   const backend = await httpBackend(t, (_, response) => void response.end('<p>hello from behind</p>'));
   const leaf = await site.issue('a.test', { ocsp: responder.url, mustStaple: true });
   const program = await site.serving({
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     shutdown_grace: '1s',
     virtual_hosts: [{ server_name: 'a.test', certificates: [await site.write('a', leaf)], backends: [backend.url] }],
   });

@@ -24,9 +24,7 @@ async function running(t: TestContext, top: object = {}): Promise<Running> {
   const site = await Site.create(t);
   const backend = await answering().listen(t);
   const config = {
-    listen: [{ address: '127.0.0.1:0' }],
     workers: 2,
-    state_dir: 'state',
     virtual_hosts: [{ server_name: 'a.test', certificates: [await site.write('a', await site.issue('a.test'))], backends: [backend.url] }],
     ...top,
   };

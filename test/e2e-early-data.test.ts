@@ -11,9 +11,6 @@ test('no session ticket allows early data, which anybody could replay (RFC 8446,
   const backend = await answering().listen(t);
   const certificates = [await site.write('a', await site.issue('a.test'))];
   const program = await site.serving({
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     virtual_hosts: [{ server_name: 'a.test', certificates, backends: [backend.url] }],
   });
   const connect = ['s_client', '-connect', `127.0.0.1:${program.port()}`, '-servername', 'a.test', '-CAfile', site.ca, '-tls1_3', '-ign_eof'];

@@ -13,9 +13,6 @@ test('Firefox opens a must-staple certificate with its staple, and refuses it wi
   const names = ['stapled.test', 'bare.test'];
   const [stapled, bare] = await Promise.all(names.map(async (name) => site.write(name, await site.issue(name, { ocsp: responder.url, mustStaple: true }))));
   const program = await site.serving({
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     shutdown_grace: '1s',
     virtual_hosts: [
       { server_name: 'stapled.test', certificates: [stapled], backends: [backend.url] },

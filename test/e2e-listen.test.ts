@@ -30,8 +30,6 @@ test('IPv4, IPv6 and unix sockets at once; behind trusted proxies the client is 
       { address: '0.0.0.0:0', proxy_protocol: true },
     ],
     trusted_proxies: ['127.0.0.2', '::1'],
-    workers: 1,
-    state_dir: 'state',
     shutdown_grace: '1s',
     log: { access: true },
     virtual_hosts: [host],
@@ -129,7 +127,7 @@ for (const workers of [2, 0]) {
     const backend = await answering('one').listen(t);
     const host = { server_name: 'a.test', certificates: [await site.write('a', await site.issue('a.test'))], backends: [backend.url] };
     const port = Number(new URL(await closedPort()).port);
-    const listening = (on: string) => ({ listen: [{ address: `${on}:${port}` }], workers, state_dir: 'state', shutdown_grace: '5s', virtual_hosts: [host] });
+    const listening = (on: string) => ({ listen: [{ address: `${on}:${port}` }], workers, shutdown_grace: '5s', virtual_hosts: [host] });
     const program: Program = await site.serving(listening('127.0.0.1'));
     const target = { port, name: 'a.test', ca: site.root.pem };
     const elsewhere = (): Promise<unknown> => getOnce(target, '/', { host: '127.0.0.2' });

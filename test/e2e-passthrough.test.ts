@@ -21,7 +21,7 @@ const tcp = (url: string): string => url.replace('http:', 'tcp:');
 
 function configuration(virtualHosts: object[], top: object = {}) {
   const listen = [{ address: '127.0.0.1:0' }, { address: '127.0.0.1:0', protocol: 'http' }];
-  return { listen, workers: 1, state_dir: 'state', shutdown_grace: '1s', log: { access: true }, virtual_hosts: virtualHosts, ...top };
+  return { listen, shutdown_grace: '1s', log: { access: true }, virtual_hosts: virtualHosts, ...top };
 }
 
 async function openedHost(site: Site, name: string, backend: string, more: object = {}) {

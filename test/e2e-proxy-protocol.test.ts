@@ -46,8 +46,6 @@ for (const way of ['passthrough', 'HTTP', 'HTTPS'] as const) {
           { address: `unix:${site.file('in.sock')}` },
           { address: `unix:${site.file('proxied.sock')}`, proxy_protocol: true },
         ],
-        workers: 1,
-        state_dir: 'state',
         shutdown_grace: '1s',
         virtual_hosts: hosts,
       });

@@ -15,7 +15,7 @@ import { slowBackend } from './support/slow-backend.ts';
 /** The configuration changes under the running program. */
 
 function configuration(virtualHosts: object[], top: object = {}) {
-  return { listen: [{ address: '127.0.0.1:0' }], workers: 2, state_dir: 'state', shutdown_grace: '5s', virtual_hosts: virtualHosts, ...top };
+  return { listen: [{ address: '127.0.0.1:0' }], workers: 2, shutdown_grace: '5s', virtual_hosts: virtualHosts, ...top };
 }
 
 async function virtualHost(site: Site, name: string, backend: string) {

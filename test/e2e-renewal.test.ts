@@ -70,7 +70,7 @@ function kubernetes(site: Site) {
 
 function configuration(hosts: { name: string; pairs: object[] }[], backend: string, top: object = {}) {
   const virtualHosts = hosts.map(({ name, pairs }) => ({ server_name: name, certificates: pairs, backends: [backend] }));
-  return { listen: [{ address: '127.0.0.1:0' }], workers: 2, state_dir: 'state', shutdown_grace: '1s', virtual_hosts: virtualHosts, ...top };
+  return { workers: 2, shutdown_grace: '1s', virtual_hosts: virtualHosts, ...top };
 }
 
 /** Every certificate that was met came with its own good staple. */

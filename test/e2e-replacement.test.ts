@@ -35,9 +35,7 @@ for (const engine of ['native', 'http-proxy'] as const) {
     const leaves = [await site.issue('a.test'), await site.issue('a.test')];
     const certificate = await site.write('a', leaves[0]!);
     const config = {
-      listen: [{ address: '127.0.0.1:0' }],
       workers: 2,
-      state_dir: 'state',
       shutdown_grace: '10s',
       log: { level: 'debug' },
       virtual_hosts: [{ server_name: 'a.test', certificates: [certificate], engine, backends: [url] }],

@@ -106,9 +106,6 @@ for (const engine of ['native', 'http-proxy'] as const) {
     const names = Object.keys(applications);
     const certificates = [await site.write('all', await site.issue('', { names }))];
     const program = await site.serving({
-      listen: [{ address: '127.0.0.1:0' }],
-      workers: 1,
-      state_dir: 'state',
       log: { access: true },
       timeouts: { request_header: '200ms', request_body: '200ms' },
       virtual_hosts: Object.entries(applications).map(([name, { url }]) => ({ server_name: name, certificates, engine, backends: [url] })),

@@ -32,7 +32,7 @@ async function prepared(t: TestContext, hosts: Record<string, object>, top: obje
   );
   return {
     site,
-    config: { listen: [{ address: '127.0.0.1:0' }], workers: 2, state_dir: 'state', log: { level: 'debug' }, virtual_hosts: virtualHosts, ...top },
+    config: { workers: 2, log: { level: 'debug' }, virtual_hosts: virtualHosts, ...top },
   };
 }
 

@@ -221,9 +221,6 @@ test('who is served what, and who is refused how', needs('openssl', 'gnutls-cli'
     return { server_name: name, default: index === 0, certificates: await Promise.all(certificates), tls, backends: [backend.url] };
   });
   const program = await site.serving({
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     shutdown_grace: '1s',
     virtual_hosts: await Promise.all(virtualHosts),
   });

@@ -20,9 +20,6 @@ async function serving(t: TestContext): Promise<{ site: Site; program: Program }
   const keys = ['ecdsa', 'rsa'] as const;
   const certificates = await Promise.all(keys.map(async (keyType) => site.write(keyType, await site.issue('a.test', { keyType }))));
   const program = await site.serving({
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     shutdown_grace: '1s',
     timeouts: { handshake: '2s' },
     virtual_hosts: [{ server_name: 'a.test', default: true, certificates, backends: [backend.url], tls: { profile: 'old' } }],

@@ -86,9 +86,6 @@ test('a broken virtual host is refused with an alert and shown; the others are s
   const [good, rsa] = [await site.issue('good.test', { ocsp: responder.url }), await site.issue('half.test', { keyType: 'rsa', ocsp: responder.url })];
   const half = [await site.write('half-ecdsa', { ...(await site.issue('half.test')), chainPem: damaged }), await site.write('half-rsa', rsa)];
   const config = {
-    listen: [{ address: '127.0.0.1:0' }],
-    workers: 1,
-    state_dir: 'state',
     shutdown_grace: '1s',
     virtual_hosts: [
       { server_name: 'good.test', certificates: [await site.write('good', good)], backends: [backend.url] },

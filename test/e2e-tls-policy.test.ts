@@ -38,9 +38,7 @@ async function serve(t: TestContext, policies: Record<string, object>): Promise<
     await site.write('ecdsa', await site.issue('', { names, keyType: 'ecdsa' })),
   ];
   const configuration = {
-    listen: [{ address: '127.0.0.1:0' }],
     workers: 0,
-    state_dir: 'state',
     shutdown_grace: '1s',
     virtual_hosts: Object.entries(policies).map(([name, policy]) => ({ server_name: `${name}.test`, certificates, tls: policy, backends: [backend.url] })),
   };

@@ -43,8 +43,6 @@ export class ServedSite {
     const certificates = [await where.write('all', await where.issue('', { names: [...Object.keys(hosts), 'localhost'] }))];
     const program = await where.serving({
       listen: [{ address: `127.0.0.1:${await fixedPort()}` }, { address: '127.0.0.1:0', protocol: 'http' }],
-      workers: 1,
-      state_dir: 'state',
       shutdown_grace: '1s',
       virtual_hosts: Object.entries(hosts).map(([name, host]) => ({ server_name: name, certificates, ...host })),
       ...top,

@@ -6,6 +6,9 @@ import { stringify } from 'yaml';
 import { Authority, type Issued, type IssueOptions } from '../../src/demo/authority.ts';
 import { Program } from './program.ts';
 
+/** What a configuration says unless a test says otherwise. */
+const usual = { listen: [{ address: '127.0.0.1:0' }], workers: 1, state_dir: 'state' };
+
 /**
  * A folder with a small public-key infrastructure: root, issuing authority, and the certificates of one test's virtual
  * hosts. The issuer is sent along: curl cannot check a staple with an issuer that it has to find among its roots.
@@ -42,9 +45,9 @@ export class Site {
     this.#uses.defer(async () => void (await work()));
   }
 
-  /** The program, serving this configuration. */
+  /** The program, serving this configuration: one worker and a free port, unless it says otherwise. */
   serving(config: object): Promise<Program> {
-    return this.use(Program.serving(this.folder, config));
+    return this.use(Program.serving(this.folder, { ...usual, ...config }));
   }
 
   /** For clients: the root. */
@@ -70,7 +73,7 @@ export class Site {
 
   /** Puts another configuration in the place of config.yaml, whole. */
   async configure(config: object | string): Promise<void> {
-    await writeFile(this.file('config.new'), typeof config === 'string' ? config : stringify(config));
+    await writeFile(this.file('config.new'), typeof config === 'string' ? config : stringify({ ...usual, ...config }));
     await rename(this.file('config.new'), this.file('config.yaml'));
   }
 }
