@@ -8,6 +8,7 @@ import { HttpFront } from '../src/engine/http-front.ts';
 import { RawBackend, answering, httpBackend, messages } from './support/backend.ts';
 import { LeapingClock } from './support/clock.ts';
 import { configOf } from './support/config.ts';
+import { overfill } from './support/overfill.ts';
 import { errorCodes, frame, FrameClient, type Frame, frameTypes, getHead, startHttp2Front } from './support/http2.ts';
 
 /** How long HTTP/2 connections live, and how they end: no request may get lost (RFC 9113, 6.8). */
@@ -201,14 +202,7 @@ test('a slow client gets the end of its answers after GOAWAY, as long as it take
   const socket = accept.mock.calls[0]?.arguments[0];
   assert.ok(socket);
   client.socket.pause();
-  // Until the kernel takes no more; then the rest of the answer waits in the process.
-  let sent = 0;
-  while (socket.writableLength === 0) {
-    answer.write(Buffer.alloc(16_384, 'x'));
-    sent += 16_384;
-    while (socket.bytesWritten < sent) await immediate();
-  }
-  answer.end();
+  const sent = await overfill(answer, socket);
   while (!front.log.some(({ facts }) => facts['status'] === 200)) await immediate();
   front.front.endOutdated(new Set(['a.test']));
   await clock.leap(front, 10_000);

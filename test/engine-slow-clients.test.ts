@@ -7,6 +7,7 @@ import { answering, RawBackend, httpBackend } from './support/backend.ts';
 import { LeapingClock } from './support/clock.ts';
 import { configOf } from './support/config.ts';
 import { both, startFront } from './support/front.ts';
+import { overfill } from './support/overfill.ts';
 
 /** Clients that take their time: what was promised to them is kept, and what is kept for them is bounded. */
 
@@ -41,6 +42,7 @@ both('a client that pipelines and does not read its answers gets no more of them
 });
 
 both('the last answer of a connection reaches a client that takes longer than the wait for its end', async (t, engine) => {
+  const clock = new LeapingClock(t);
   const accept = t.mock.method(HttpFront.prototype, 'accept');
   const asked = Promise.withResolvers<ServerResponse>();
   const { url } = await httpBackend(t, (_req, res) => asked.resolve(res));
@@ -51,25 +53,11 @@ both('the last answer of a connection reaches a client that takes longer than th
   const answer = await asked.promise;
   const socket = accept.mock.calls[0]?.arguments[0];
   assert.ok(socket);
-  // Until the kernel takes no more; then the rest of the answer waits in the process.
-  let sent = 0;
-  while (socket.writableLength === 0) {
-    answer.write(Buffer.alloc(16_384, 'x'));
-    sent += 16_384;
-    while (socket.bytesWritten < sent) await immediate();
-  }
-  answer.end();
+  const sent = await overfill(answer, socket);
   while (!front.log.some(({ facts }) => facts['status'] === 200)) await immediate();
   assert.ok(socket.writableLength > 0);
 
-  const swept = Promise.withResolvers<void>();
-  const clock = performance.now.bind(performance);
-  const later = t.mock.method(performance, 'now', () => {
-    if (later.mock.callCount() > 2) swept.resolve();
-    return clock() + 10_000;
-  });
-  await swept.promise;
-  later.mock.restore();
+  await clock.leap(front, 10_000);
   client.socket.resume();
   assert.equal((await client.answer()).body.length, sent);
 });
