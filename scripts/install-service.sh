@@ -40,14 +40,9 @@ esac
 [ -n "$DESTDIR" ] || case $root in /home/* | /root/*) fail "$program leads to $root, which the service cannot see; move it out of there" ;; esac
 
 cd "$root"
-if [ ! -e node_modules/.package-lock.json ] || [ -n "$(find package-lock.json -newer node_modules/.package-lock.json)" ]; then
-  command -v npm >/dev/null || fail 'npm is not installed; install it (with any Node from version 18 on), for example: apt install npm'
-  # Who installed without npm's Node (npm ci --omit=optional) runs a Node of their own, and goes on doing so.
-  own_node=
-  [ ! -d node_modules ] || [ -e node_modules/.bin/node ] || own_node=--omit=optional
-  echo 'installing the npm packages …'
-  npm ci --omit=dev $own_node --no-audit --no-fund --loglevel=error
-fi
+node=$root/node_modules/.bin/node
+[ -x "$node" ] || node=$(command -v node) || fail 'npm is not installed; install it (with any Node from version 18 on), for example: apt install npm'
+"$node" scripts/install.mjs --omit=dev || exit 1
 # The checkout may have been made under a stricter umask; the service user has to read it.
 chmod a+rx .
 chmod -R a+rX package.json scripts src node_modules
@@ -65,8 +60,7 @@ if [ -z "$DESTDIR" ]; then
   compiled=$root/node_modules/.compiled
   rm -rf "$compiled"
   install -d -m 0700 -o staplegate -g staplegate "$compiled"
-  node=$root/node_modules/.bin/node
-  [ -x "$node" ] || node=node
+  [ ! -x node_modules/.bin/node ] || node=$root/node_modules/.bin/node
   as_service() { setpriv --reuid=staplegate --regid=staplegate --clear-groups env NODE_COMPILE_CACHE="$compiled" "$@"; }
   as_service scripts/staplegate --version >/dev/null
   as_service "$node" -e "Promise.all(['commands/run.ts', 'worker/process.ts'].map((file) => import('$root/src/' + file))).then(() => process.exit())"

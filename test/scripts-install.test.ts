@@ -6,8 +6,8 @@ import { execute, temporaryFolder } from './support/program.ts';
 const root = { '': { name: 'staplegate' } };
 const wanted = { ...root, 'node_modules/yaml': { version: '2.9.1' }, 'node_modules/node-elsewhere': { version: '24.21.0', optional: true } };
 
-/** @returns whether npm was called; `npm` is a script that only says that it was */
-async function installs(locks: Record<string, object | string>): Promise<boolean> {
+/** @returns what npm was called with, if it was; `npm` is a script that only says that it was */
+async function npmCall(locks: Record<string, object | string>, ...args: string[]): Promise<string | undefined> {
   await using folder = await temporaryFolder();
   await mkdir(`${folder.path}/scripts`);
   await mkdir(`${folder.path}/node_modules/.bin`, { recursive: true });
@@ -15,11 +15,13 @@ async function installs(locks: Record<string, object | string>): Promise<boolean
   await copyFile(new URL('../scripts/install.mjs', import.meta.url), `${folder.path}/scripts/install.mjs`);
   for (const [name, packages] of Object.entries(locks))
     await writeFile(`${folder.path}/${name}`, typeof packages === 'string' ? packages : JSON.stringify({ packages }));
-  await writeFile(`${folder.path}/npm.mjs`, 'console.error("npm was asked for", process.argv[2])');
+  await writeFile(`${folder.path}/npm.mjs`, 'console.error("npm was asked for", ...process.argv.slice(2))');
   const npm = `${folder.path}/npm.mjs`;
-  const { stderr } = await execute(process.execPath, [`${folder.path}/scripts/install.mjs`], { env: { ...process.env, npm_execpath: npm } });
-  return stderr.includes('npm was asked for ci');
+  const { stderr } = await execute(process.execPath, [`${folder.path}/scripts/install.mjs`, ...args], { env: { ...process.env, npm_execpath: npm } });
+  return /^npm was asked for (.*)$/m.exec(stderr)?.[1];
 }
+
+const installs = async (...call: Parameters<typeof npmCall>): Promise<boolean> => (await npmCall(...call)) !== undefined;
 
 test('packages are installed when one is missing or has another version, and only then', async () => {
   const { 'node_modules/node-elsewhere': _, ...here } = wanted;
@@ -29,4 +31,12 @@ test('packages are installed when one is missing or has another version, and onl
   assert.equal(await installs({ 'package-lock.json': wanted, 'node_modules/.package-lock.json': root }), true, 'one is missing');
   const older = { ...wanted, 'node_modules/yaml': { version: '2.9.0' } };
   assert.equal(await installs({ 'package-lock.json': wanted, 'node_modules/.package-lock.json': older }), true, 'another version');
+});
+
+test('the service needs nothing of what developers need', async () => {
+  const more = { ...wanted, 'node_modules/typescript': { version: '7.0.2', dev: true } };
+  const locks = { 'package-lock.json': more, 'node_modules/.package-lock.json': wanted };
+  assert.equal(await installs(locks), true);
+  assert.equal(await installs(locks, '--omit=dev'), false);
+  assert.match((await npmCall({ 'package-lock.json': more }, '--omit=dev')) ?? '', /^ci --omit=dev --no-audit /);
 });
