@@ -2,15 +2,14 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { h2load, type Load } from './h2load.ts';
 import { quantile } from './material.ts';
-import { type Bench, cpuOf, inTurn, type Measure, type Outcome, type Work } from './round-robin.ts';
+import { type Bench, cpuOf, inTurn, type Measure, type Work } from './round-robin.ts';
 
 const warmUpSeconds = 2;
 
 /** Clients that ask again as soon as they have an answer: CPU per request, and the rate that came with it. */
-function closedLoop(load: Load, workers = 1): Work<number> {
+function closedLoop(load: Load): Work<number> {
   const uploadOf = ({ folder }: Bench): string[] => (load.upload === undefined ? [] : [`--data=${path.join(folder, 'upload')}`]);
   return {
-    workers,
     backend: load.upload === undefined ? 'files' : 'application',
     async warmUp({ port }, bench) {
       if (load.upload !== undefined) await writeFile(path.join(bench.folder, 'upload'), Buffer.alloc(load.upload, 'x'));
@@ -54,19 +53,5 @@ export function latency(load: Load): Measure {
         return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), rate: perSecond };
       },
     });
-  };
-}
-
-/** What a second worker adds to the rate, and to the CPU per request. */
-export function secondWorker(load: Load): Measure {
-  return async (bench, peers) => {
-    const one = await inTurn(bench, peers, closedLoop(load, 1));
-    const two = await inTurn(bench, peers, closedLoop(load, 2));
-    const outcome: Outcome = { peers: {}, absent: { ...one.absent, ...two.absent } };
-    for (const [name, rounds] of Object.entries(one.peers)) {
-      const pairs = rounds.flatMap((figures, i) => (two.peers[name]?.[i] ? [[figures, two.peers[name][i]] as const] : []));
-      outcome.peers[name] = pairs.map(([a, b]) => ({ speedup: b['rate']! / a['rate']!, cpu: b['cpu']! / a['cpu']!, rate: b['rate']! }));
-    }
-    return outcome;
   };
 }

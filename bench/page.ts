@@ -5,7 +5,7 @@ import { type Goal, type Row, rows } from './rows.ts';
 
 const columns = ['nginx', 'haproxy', 'hitch', 'caddy', 'apache', 'staplegate'];
 /** Figures that say under which circumstances the others came about. */
-const circumstantial = new Set(['rate', 'stapled']);
+const circumstantial = new Set(['rate', 'stapled', 'busy']);
 
 const begin = '<!-- begin of what `npm run bench -- --write-docs` wrote -->';
 const end = '<!-- end of it -->';

@@ -41,53 +41,61 @@ export interface Work<Plan> {
   round(server: ServerProcess, plan: Plan, bench: Bench): Promise<Figures>;
 }
 
-export async function inTurn<Plan>(bench: Bench, names: readonly string[], work: Work<Plan>): Promise<Outcome> {
-  const outcome: Outcome = { peers: {}, absent: {} };
-  await using servers = new AsyncDisposableStack();
-  const ready: { name: string; server: ServerProcess; plan: Plan }[] = [];
-  for (const name of names) {
-    try {
-      const server = servers.use(await startWith(bench, name, work));
-      ready.push({ name, server, plan: await work.warmUp(server, bench) });
-      outcome.peers[name] = [];
-    } catch (error) {
-      absent(bench, outcome, name, error);
-    }
-  }
-  for (let round = 0; round < bench.rounds; round += 1) {
-    for (const { name, server, plan } of ready) {
-      if (outcome.absent[name] !== undefined) continue;
-      try {
-        const figures = await work.round(server, plan, bench);
-        outcome.peers[name]!.push(figures);
-        bench.say(`  ${name}: ${shown(figures)}`);
-      } catch (error) {
-        delete outcome.peers[name];
-        absent(bench, outcome, name, error);
-      }
-    }
-  }
-  return outcome;
+export function inTurn<Plan>(bench: Bench, names: readonly string[], work: Work<Plan>): Promise<Outcome> {
+  return inRounds(bench, names, async (name, resources) => {
+    const server = resources.use(await startWith(bench, name, work));
+    const plan = await work.warmUp(server, bench);
+    return () => work.round(server, plan, bench);
+  });
 }
 
 /** Work for which every round starts each peer anew; `round` gets the newly started server. */
-export async function startedAnew(
+export function startedAnew(
   bench: Bench,
   names: readonly string[],
   start: (name: string) => Promise<ServerProcess>,
-  round: Work<void>['round'],
+  round: (server: ServerProcess) => Promise<Figures>,
+): Promise<Outcome> {
+  return inRounds(bench, names, async (name) => async () => {
+    await using server = await start(name);
+    return round(server);
+  });
+}
+
+/**
+ * Prepares every peer, then measures all of them in turn, round after round. One that fails is absent from the outcome.
+ * @param prepare returns what measures one round; `resources` live until the last round is over
+ */
+export async function inRounds(
+  bench: Bench,
+  names: readonly string[],
+  prepare: (name: string, resources: AsyncDisposableStack) => Promise<() => Promise<Figures>>,
 ): Promise<Outcome> {
   const outcome: Outcome = { peers: {}, absent: {} };
+  await using resources = new AsyncDisposableStack();
+  const rounds = new Map<string, () => Promise<Figures>>();
+  const absent = (name: string, { message }: Error): void => {
+    rounds.delete(name);
+    delete outcome.peers[name];
+    outcome.absent[name] = message.split('\n')[0]!;
+    bench.say(`  ${name}: ${message}`);
+  };
+  for (const name of names) {
+    try {
+      rounds.set(name, await prepare(name, resources));
+      outcome.peers[name] = [];
+    } catch (error) {
+      absent(name, error as Error);
+    }
+  }
   for (let n = 0; n < bench.rounds; n += 1) {
-    for (const name of names.filter((peer) => outcome.absent[peer] === undefined)) {
+    for (const [name, round] of rounds) {
       try {
-        await using server = await start(name);
-        const figures = await round(server, undefined, bench);
-        (outcome.peers[name] ??= []).push(figures);
+        const figures = await round();
+        outcome.peers[name]!.push(figures);
         bench.say(`  ${name}: ${shown(figures)}`);
       } catch (error) {
-        delete outcome.peers[name];
-        absent(bench, outcome, name, error);
+        absent(name, error as Error);
       }
     }
   }
@@ -110,12 +118,6 @@ export async function cpuOf(server: ServerProcess, something: () => Promise<numb
   const before = server.cpuTimes();
   const operations = await something();
   return cpuMicroseconds(before, server.cpuTimes()) / operations;
-}
-
-function absent(bench: Bench, outcome: Outcome, name: string, error: unknown): void {
-  const { message } = error as Error;
-  outcome.absent[name] = message.split('\n')[0]!;
-  bench.say(`  ${name}: ${message}`);
 }
 
 function shown(figures: Figures): string {

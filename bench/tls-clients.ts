@@ -36,16 +36,16 @@ export interface Handshakes {
   names?: readonly string[];
   /** TLS 1.3 with the newest ticket of the connection before. */
   resumed?: boolean;
+  /** So many at a time; 4. */
+  lanes?: number;
 }
 
-const lanes = 4;
-
 /**
- * Handshakes and nothing else, four at a time: each connection is closed when it is made, and over when the server has closed it too.
+ * Handshakes and nothing else, some at a time: each connection is closed when it is made, and over when the server has closed it too.
  * @returns how many had a staple
  * @throws Error when a connection fails, or was not resumed where it should have been
  */
-export async function handshakes({ port, count, names = [serverName], resumed = false }: Handshakes): Promise<number> {
+export async function handshakes({ port, count, names = [serverName], resumed = false, lanes = 4 }: Handshakes): Promise<number> {
   let begun = 0;
   let stapled = 0;
   const lane = async (): Promise<void> => {

@@ -6,9 +6,11 @@ import { setImmediate as turn } from 'node:timers/promises';
 import * as tls from 'node:tls';
 import { Authority } from '../src/demo/authority.ts';
 import type { Identity, WorkerLimits } from '../src/snapshot.ts';
-import { network } from '../src/tls/admission.ts';
+import { noConnections } from '../src/connection-counters.ts';
+import { Admission, network } from '../src/tls/admission.ts';
 import type { Keys } from './support/config.ts';
 import { buildHello, serverNameExtension } from './support/hello.ts';
+import { recordedLog } from './support/stapling.ts';
 import { exchange, issueIdentity, type RunningFront, snapshotOf, startTlsFront } from './support/tls-front.ts';
 
 let authority: Authority;
@@ -287,4 +289,43 @@ test('who resets a connection before it is accepted is believed nothing: what it
   admission.limits = limits;
   await until(() => counters.accepted === 1 && counters.now.open === 0);
   assert.deepEqual(counters.refused, { handshake_abandoned: 1 });
+});
+
+test('of a burst a worker takes eight connections in a millisecond, and leaves the rest to others', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  let now = 0;
+  t.mock.method(performance, 'now', () => now);
+  const pass = (): void => {
+    now += 1;
+    t.mock.timers.tick(1);
+  };
+  const limits = { connections: 12, handshakes: 500, connectionsPerAddress: undefined };
+  const admission = new Admission({ counters: noConnections(), limits, log: recordedLog(), makeRoom: () => {} });
+  const told: string[] = [];
+  const acceptor = { pause: () => void told.push('pause'), resume: () => void told.push('resume') };
+  const enter = (count: number): void => {
+    for (let i = 0; i < count; i += 1) admission.enter(new net.Socket(), 10_000, { arrived: () => {} });
+  };
+  const toldNow = (): string[] => told.splice(0);
+  admission.add(acceptor);
+  enter(7);
+  assert.deepEqual(toldNow(), []);
+  pass();
+  enter(1);
+  assert.deepEqual(toldNow(), [], 'another millisecond');
+  pass();
+  admission.limits = { ...limits, connections: 100 };
+  enter(8);
+  assert.deepEqual(toldNow(), ['pause']);
+  pass();
+  assert.deepEqual(toldNow(), ['resume']);
+  enter(8);
+  admission.limits = limits;
+  pass();
+  assert.deepEqual(toldNow(), ['pause'], 'no place is left');
+  admission.limits = { ...limits, connections: 100 };
+  assert.deepEqual(toldNow(), ['resume']);
+  enter(8);
+  admission.remove(acceptor);
+  assert.deepEqual(toldNow(), ['pause', 'resume'], 'one that is about to close empties its queue');
 });

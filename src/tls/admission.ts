@@ -13,14 +13,19 @@ interface Acceptor {
 const minute = 60_000;
 /** How often, in milliseconds, a worker without a free place looks for one that is idle. */
 const lookEvery = 100;
+/**
+ * So many connections within a millisecond, then a pause for the rest of it: the first worker to wake would take a whole burst before
+ * others get a core, and keep it for as long as the clients stay connected. No worker finishes as many handshakes in that time.
+ */
+const burst = 8;
 
 /**
  * How many connections a worker takes on, over all its listeners.
  *
  * With the last of `limits.connections` the one that has been idle for longest makes room, as under nginx. Where none is
- * idle, no more are accepted: the kernel queues newcomers, and other workers take them. Where `limits.handshakes` have not
- * got past their handshake, the one that has been at it for longest makes room: honest clients need a few round trips, those
- * of a flood stay for as long as they can.
+ * idle, no more are accepted: the kernel queues newcomers, and other workers take them, as they take their part of a burst.
+ * Where `limits.handshakes` have not got past their handshake, the one that has been at it for longest makes room: honest
+ * clients need a few round trips, those of a flood stay for as long as they can.
  */
 export class Admission implements ArrivalObserver {
   readonly counters: ConnectionCounters;
@@ -33,6 +38,10 @@ export class Admission implements ArrivalObserver {
   #limits: WorkerLimits;
   readonly #makeRoom: () => void;
   #isFull = false;
+  /** Accepted in the millisecond that began with the first of them. */
+  #recent = 0;
+  #recentSince = Number.NEGATIVE_INFINITY;
+  #isAccepting = true;
   /** While it is full. */
   #looking: NodeJS.Timeout | undefined;
   /** For the oldest of all that arrive: a timer for each would cost more than what else is done here. */
@@ -57,11 +66,13 @@ export class Admission implements ArrivalObserver {
 
   add(acceptor: Acceptor): void {
     this.#acceptors.add(acceptor);
-    if (this.#isFull) acceptor.pause();
+    if (!this.#isAccepting) acceptor.pause();
   }
 
+  /** It accepts for itself from now on, to empty its queue, unless all places are taken. */
   remove(acceptor: Acceptor): void {
     this.#acceptors.delete(acceptor);
+    if (!this.#isAccepting && !this.#isFull) acceptor.resume();
   }
 
   /**
@@ -81,8 +92,23 @@ export class Admission implements ArrivalObserver {
       this.#dropLate();
     }
     if (this.#arriving.size > this.#limits.handshakes) this.#crowdOut();
+    this.#countRecent(arrival.since);
     this.#review();
     return arrival;
+  }
+
+  #countRecent(now: number): void {
+    if (now >= this.#recentSince + 1) {
+      this.#recent = 0;
+      this.#recentSince = now;
+    }
+    this.#recent += 1;
+    if (this.#recent === burst) setTimeout(() => this.#endOfBurst(), 1).unref();
+  }
+
+  #endOfBurst(): void {
+    this.#recent = 0;
+    this.#pauseOrResume();
   }
 
   #crowdOut(): void {
@@ -142,12 +168,10 @@ export class Admission implements ArrivalObserver {
 
   #review(): void {
     const isFull = this.counters.now.open >= this.#limits.connections;
-    if (isFull === this.#isFull) return;
+    const isChange = isFull !== this.#isFull;
     this.#isFull = isFull;
-    for (const acceptor of this.#acceptors) {
-      if (isFull) acceptor.pause();
-      else acceptor.resume();
-    }
+    this.#pauseOrResume();
+    if (!isChange) return;
     clearInterval(this.#looking);
     if (!isFull) return;
     this.#makeRoom();
@@ -159,6 +183,16 @@ export class Admission implements ArrivalObserver {
     this.#log.warn(`${this.#limits.connections} connections are open in this worker: new ones wait until others end or are idle (limits.connections)`, {
       code: 'connection_limit',
     });
+  }
+
+  #pauseOrResume(): void {
+    const isAccepting = !this.#isFull && this.#recent < burst;
+    if (isAccepting === this.#isAccepting) return;
+    this.#isAccepting = isAccepting;
+    for (const acceptor of this.#acceptors) {
+      if (isAccepting) acceptor.resume();
+      else acceptor.pause();
+    }
   }
 }
 
