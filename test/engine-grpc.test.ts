@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { HpackDecoder } from '../src/http2/hpack-decoder.ts';
 import { closedPort } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
+import { startFront } from './support/front.ts';
 import { grpcCalls, startGrpcServer } from './support/grpc.ts';
-import { startHttp2Front } from './support/http2.ts';
+import { errorCodes, flags, frame, FrameClient, frameTypes, getHead, startHttp2Front } from './support/http2.ts';
+import { FrameBackend } from './support/http2-backend.ts';
 import { pythonPackage } from './support/python.ts';
 import { needs } from './support/tools.ts';
 
@@ -89,4 +92,64 @@ test('a server that is not there is UNAVAILABLE, and where there is another one 
   }
   await using _ = servers[1];
   assert.deepEqual(await grpcCalls(front.port, calls), ['True'], 'the other one takes all');
+});
+
+test('streams of many little messages pass in both directions', options, async (t) => {
+  await using server = await startGrpcServer();
+  const front = await startHttp2Front(t, route(server.url));
+  const lines = await grpcCalls(
+    front.port,
+    `
+words = [str(n).encode() for n in range(10_000)]
+print([one.decode() for one in both('Talk')(iter(words))] == [word.decode() for word in words])
+print(len(list(stream('Count')(b'10000'))))
+`,
+  );
+  assert.deepEqual(lines, ['True', '10000']);
+});
+
+test('the code with which a server breaks a call off is the one that its client sees', options, async (t) => {
+  const head = [
+    [':status', '200'],
+    ['content-type', 'application/grpc'],
+  ] as const;
+  const codes: Record<string, number> = {
+    '/test.Calls/Cancel': errorCodes.cancel,
+    '/test.Calls/Calm': errorCodes.enhanceYourCalm,
+    '/test.Calls/Refuse': errorCodes.refusedStream,
+  };
+  let asked = 0;
+  const backend = await FrameBackend.listen(t, (connection, stream, path) => {
+    asked += 1;
+    connection.headers(stream, head, false);
+    connection.send(frame(frameTypes.data, 0, stream, Buffer.from([0, 0, 0, 0, 1, 0x61])));
+    connection.reset(stream, codes[path]);
+  });
+  const front = await startHttp2Front(t, route(backend.url));
+  const lines = await grpcCalls(front.port, "for name in ('Cancel', 'Calm', 'Refuse'): print(failure(lambda: list(stream(name)(b''))).split(' ')[0])");
+  assert.deepEqual(lines, ['CANCELLED', 'RESOURCE_EXHAUSTED', 'INTERNAL']);
+  assert.equal(asked, 3, 'nothing is asked twice');
+});
+
+test('a head that says everything stays one frame, with nothing added but its date', options, async (t) => {
+  const backend = await FrameBackend.listen(t, (connection, stream) =>
+    connection.headers(stream, [
+      [':status', '200'],
+      ['content-type', 'application/grpc'],
+      ['grpc-status', '5'],
+    ]),
+  );
+  const front = await startHttp2Front(t, route(backend.url));
+  const client = await FrameClient.connect(t, front.port);
+  client.headers(1, getHead);
+  const answer = await client.frame(({ type, stream }) => type === frameTypes.headers && stream === 1);
+  assert.equal(answer.flags, flags.endHeaders | flags.endStream);
+  const { fields } = new HpackDecoder().decode(answer.payload, 0, answer.payload.length, 65_536);
+  assert.deepEqual(
+    fields.map(({ name }) => name),
+    [':status', 'content-type', 'grpc-status', 'date'],
+  );
+  // HTTP/1 has to say where it ends.
+  const old = await startFront(t, route(backend.url));
+  assert.match((await old.ask('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n')).head, /^Content-Length: 0$/m);
 });

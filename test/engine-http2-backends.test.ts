@@ -9,8 +9,8 @@ import { HttpFront } from '../src/engine/http-front.ts';
 import { closedPort, RawBackend, unaccepting } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { startFront } from './support/front.ts';
-import { answerOf, errorCodes, FrameClient, frameTypes, getHead, Http2Client, startHttp2Front } from './support/http2.ts';
-import { FrameBackend, type FrameConnection, http2Backend, type Script, startHttp2Backend } from './support/http2-backend.ts';
+import { answerOf, errorCodes, flags, frame, FrameClient, frameTypes, getHead, headerBlock, Http2Client, startHttp2Front } from './support/http2.ts';
+import { FrameBackend, http2Backend, type Script, startHttp2Backend } from './support/http2-backend.ts';
 import { seeded } from './support/random.ts';
 
 /** Routes with `http_version: 2`. */
@@ -179,79 +179,6 @@ test('an answer before the end of the request ends it there', limit, async (t) =
   const stream = backend.streams.get('/')!;
   if (!stream.closed) await once(stream, 'close');
   assert.equal(stream.rstCode, errorCodes.cancel);
-});
-
-test('what a backend has not looked at is sent to it once more, on another stream or session', limit, async (t) => {
-  for (const [what, refuse] of [
-    ['REFUSED_STREAM', (connection, stream) => connection.reset(stream, errorCodes.refusedStream)],
-    ['GOAWAY', (connection, stream) => connection.goAway(stream - 1)],
-    ['GOAWAY with an error', (connection, stream) => connection.goAway(Math.max(0, stream - 2), errorCodes.enhanceYourCalm)],
-  ] satisfies [string, (connection: FrameConnection, stream: number) => void][]) {
-    const asked: string[] = [];
-    const backend = await FrameBackend.listen(t, (connection, stream, path) => {
-      asked.push(path);
-      if (path === '/fine' || (path !== '/never' && asked.filter((one) => one === path).length === 2)) {
-        connection.headers(stream, [[':status', '200']], false);
-        connection.data(stream, 'ok');
-      } else refuse(connection, stream);
-    });
-    const front = await startFront(t, config([backend.url]));
-    const ask = (method: string, path: string, rest = '\r\n') => front.ask(`${method} ${path} HTTP/1.1\r\nHost: a.test\r\n${rest}`);
-    const body = (size: number): string => `Content-Length: ${size}\r\n\r\n${'x'.repeat(size)}`;
-    assert.equal((await ask('GET', '/fine')).status, 200);
-    assert.equal((await ask('GET', '/get')).body, 'ok', what);
-    // Not even what may not be repeated after it was looked at is lost.
-    assert.equal((await ask('POST', '/post')).body, 'ok', what);
-    assert.equal((await ask('POST', '/little', body(16_384))).body, 'ok', what);
-    assert.equal((await ask('GET', '/never')).status, 502);
-    assert.equal((await ask('POST', '/large', body(100_000))).status, 502);
-    const count = (path: string): number => asked.filter((one) => one === path).length;
-    assert.deepEqual(['/get', '/post', '/little', '/never', '/large'].map(count), [2, 2, 2, 2, 1], what);
-    const { facts } = await front.logged('backend_refused');
-    assert.equal(facts['reset'], 'REFUSED_STREAM');
-    const sent = backend.connections.flatMap(({ frames }) => frames.filter(({ type }) => type === frameTypes.data));
-    assert.ok(sent.reduce((sum, { payload }) => sum + payload.length, 0) >= 2 * 16_384, 'the body is sent twice, too');
-  }
-});
-
-test('what was refused goes to another backend, if there is one', limit, async (t) => {
-  const refusing = await FrameBackend.listen(t, (connection, stream) => connection.reset(stream, errorCodes.refusedStream));
-  const backend = await http2Backend(t, ok);
-  const front = await startFront(t, config([refusing.url, backend.url]));
-  for (let n = 0; n < 4; n += 1) assert.equal((await front.ask(`POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\nx`)).body, 'ok');
-  assert.equal(backend.sessions.length, 1);
-});
-
-test('a stream that was refused after something had come of its answer is not repeated', limit, async (t) => {
-  let asked = 0;
-  const backend = await FrameBackend.listen(t, (connection, stream) => {
-    asked += 1;
-    connection.headers(stream, [[':status', '103']], false);
-    connection.reset(stream, errorCodes.refusedStream);
-  });
-  const front = await startHttp2Front(t, config([backend.url]));
-  const client = await Http2Client.connect(t, front.port);
-  assert.equal((await client.get()).status, 502);
-  assert.equal(asked, 1);
-});
-
-test('a session that dies without a word: what is safe is repeated once', limit, async (t) => {
-  const asked: string[] = [];
-  const backend = await FrameBackend.listen(t, (connection, stream, path) => {
-    asked.push(path);
-    if (path === '/fine' || asked.filter((one) => one === path).length === 2) connection.headers(stream, [[':status', '204']]);
-    else connection.socket.destroy();
-  });
-  const front = await startFront(t, config([backend.url]));
-  for (const [method, status, times] of [
-    ['GET', 204, 2],
-    ['POST', 502, 1],
-  ] as const) {
-    const ask = (what: string, path: string) => front.ask(`${what} ${path} HTTP/1.1\r\nHost: a.test\r\n\r\n`);
-    assert.equal((await ask('GET', '/fine')).status, 204);
-    assert.equal((await ask(method, `/${method}`)).status, status);
-    assert.equal(asked.filter((one) => one === `/${method}`).length, times);
-  }
 });
 
 test('a session that goes away is not asked anything more; what is under way there ends well', limit, async (t) => {
@@ -454,4 +381,25 @@ test('whatever backends and clients do at any time, each request ends, and no fa
   front.front.update(config([backend.url], { max_connections: 60 }));
   const last = await Promise.all(Array.from({ length: 60 }, () => client.get('/last')));
   assert.ok(last.every(({ body }) => body === 'ok'));
+});
+
+test('what its sender wants never to be indexed is not, by us either (RFC 7541, 7.1.3), nor is a cookie', limit, async (t) => {
+  const backend = await FrameBackend.listen(t, (connection, stream) => connection.headers(stream, [[':status', '204']]));
+  const front = await startHttp2Front(t, config([backend.url]));
+  const client = await FrameClient.connect(t, front.port);
+  const secret = headerBlock([['x-secret', 'hush']]);
+  secret[0] = 0x10;
+  const block = Buffer.concat([headerBlock([...getHead, ['cookie', 'id=1'], ['x-open', 'same']]), secret]);
+  for (const stream of [1, 3, 5]) {
+    client.send(frame(frameTypes.headers, flags.endHeaders | flags.endStream, stream, block));
+    assert.equal(await client.outcome(stream), 204);
+  }
+  const heads = backend.connections[0]!.frames.filter(({ type }) => type === frameTypes.headers).map(({ payload }) => payload);
+  assert.equal(heads.length, 3);
+  for (const head of heads) {
+    assert.ok(head.includes(Buffer.from('\x10\x08x-secret\x04hush', 'latin1')));
+    // Its name is in the static table, at 32.
+    assert.ok(head.includes(Buffer.from('\x1f\x11\x04id=1', 'latin1')));
+  }
+  assert.ok(!heads[2]!.includes('same'), 'what comes again and again is');
 });

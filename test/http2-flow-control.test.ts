@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { ErrorCode } from '../src/http2/frames.ts';
 import { frame, frameTypes } from './support/http2.ts';
-import { ok, SessionPeer, settingsPayload, uint32 } from './support/http2-session.ts';
+import { settingsPayload, uint32 } from './support/http2-peer.ts';
+import { ok, SessionPeer } from './support/http2-session.ts';
 
 /** Who may send how much, and in which order (RFC 9113, 5.2 and 6.9). */
 

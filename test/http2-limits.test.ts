@@ -4,7 +4,8 @@ import { ErrorCode } from '../src/http2/frames.ts';
 import { Role } from '../src/http2/header-field.ts';
 import { Pieces } from '../src/http2/pieces.ts';
 import { flags, frame, frameTypes, getHead, headerBlock } from './support/http2.ts';
-import { SessionPeer, settingsPayload, uint32 } from './support/http2-session.ts';
+import { settingsPayload, uint32 } from './support/http2-peer.ts';
+import { SessionPeer } from './support/http2-session.ts';
 
 /** What a client may do at once, frame by frame; the same floods against the whole program are in e2e-http2-abuse. */
 

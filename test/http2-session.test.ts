@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { ErrorCode, PREFACE } from '../src/http2/frames.ts';
 import { flags, frame, frameTypes, getHead, headerBlock } from './support/http2.ts';
-import { ok, SessionPeer, settingsPayload, uint32 } from './support/http2-session.ts';
+import { settingsPayload, uint32 } from './support/http2-peer.ts';
+import { ok, SessionPeer } from './support/http2-session.ts';
 import { seeded } from './support/random.ts';
 
 /** The rules of RFC 9113, frame by frame. */

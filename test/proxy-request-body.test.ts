@@ -62,3 +62,25 @@ test('the error names the setting that decided', () => {
   body.add(Buffer.alloc(1), undefined, undefined, 30_000);
   assert.equal(body.late().facts['setting'], 'limits.request_body_rate');
 });
+
+test('what a backend was given can be given to another one, once, as long as it is all and little', () => {
+  const given = (isKept: boolean, ...pieces: [bytes: number, release?: () => void][]): [isBack: boolean, lengths: number[], end: boolean, again: boolean] => {
+    const body = new RequestBody(pace, false, isKept);
+    const backend = { write: () => true, end: () => {} } as unknown as Parameters<RequestBody['send']>[0];
+    for (const [bytes, release] of pieces) body.add(Buffer.alloc(bytes), release, backend, 0);
+    const isBack = body.takeBack();
+    // It waits for another backend meanwhile.
+    assert.equal(body.add(Buffer.alloc(1), undefined, undefined, 0), false);
+    body.end([]);
+    const lengths: number[] = [];
+    let isEnded = false;
+    const other = { write: (piece: Buffer) => lengths.push(piece.length) > 0, end: () => (isEnded = true) } as unknown as Parameters<RequestBody['send']>[0];
+    body.send(other);
+    return [isBack, lengths, isEnded, body.takeBack()];
+  };
+  assert.deepEqual(given(true, [10_000], [6_384]), [true, [10_000, 6_384, 1], true, false]);
+  assert.deepEqual(given(true), [true, [1], true, false]);
+  assert.deepEqual(given(true, [10_000], [6_385]), [false, [1], true, false]);
+  assert.deepEqual(given(true, [100, () => {}]), [false, [1], true, false], 'its bytes may be used for something else');
+  assert.deepEqual(given(false, [1]), [false, [1], true, false]);
+});

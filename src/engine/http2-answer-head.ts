@@ -3,6 +3,7 @@ import type { AnswerHead } from '../proxy/engine.ts';
 import { ProxyError } from '../proxy/proxy-error.ts';
 import type { HeaderField } from '../http2/header-field.ts';
 import { MAX_FIELDS } from '../proxy/request-head.ts';
+import { MAX_HEAD } from './head.ts';
 import { parseResponseHead } from './response-head.ts';
 
 /** What makes one answer's head differ from another's. */
@@ -31,6 +32,7 @@ export class Http2AnswerHeads {
 
 function headOf({ status, fields, method, isComplete }: Known): AnswerHead {
   if (fields.length > MAX_FIELDS) throw bad(`more than ${MAX_FIELDS} fields`);
+  if (fields.reduce((size, { name, value }) => size + name.length + value.length + 4, 0) > MAX_HEAD) throw bad(`a head of more than ${MAX_HEAD} bytes`);
   const head = parseResponseHead({ version: '1.1', status, reason: STATUS_CODES[status] ?? '', fields }, method, false);
   if (!isComplete) return head;
   if (head.framing === 'chunked') return { ...head, framing: 0 };
@@ -43,7 +45,7 @@ function areSame(a: Known, b: Known): boolean {
   for (let i = 0; i < a.fields.length; i += 1) {
     const one = a.fields[i]!;
     const other = b.fields[i]!;
-    if (one !== other && (one.name !== other.name || one.value !== other.value)) return false;
+    if (one !== other && (one.name !== other.name || one.value !== other.value || one.isSensitive !== other.isSensitive)) return false;
   }
   return true;
 }

@@ -100,7 +100,7 @@ function areSame(a: Http2Fields, b: Http2Fields): boolean {
   for (let i = 0; i < a.regular.length; i += 1) {
     const one = a.regular[i]!;
     const other = b.regular[i]!;
-    if (one !== other && (one.name !== other.name || one.value !== other.value)) return false;
+    if (one !== other && (one.name !== other.name || one.value !== other.value || one.isSensitive !== other.isSensitive)) return false;
   }
   return true;
 }

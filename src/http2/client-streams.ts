@@ -91,7 +91,11 @@ export class ClientStreams extends Streams {
 
   /** Requests are looked at by the other side. */
   begin(): void {}
-  protected beginOne(): void {}
+
+  /** DATA comes: the answer must be there (RFC 9113, 8.1). */
+  protected beginOne({ id }: Stream): void {
+    if (this.#unanswered.has(id)) this.refuse(id, ErrorCode.PROTOCOL_ERROR, 'DATA before the answer');
+  }
 
   protected arrived(occupied: number, padding: number): void {
     this.limits.earn((occupied - padding) / ACKNOWLEDGED);

@@ -24,6 +24,8 @@ export class FrameWriter {
   /** Where frames are written, at `reserve`'s offset. */
   bytes: Buffer | undefined;
   #used = 0;
+  /** Where the last frame begins. */
+  #last = 0;
   #given = 0;
 
   constructor(give: Give, onWaiting: () => void, onTaken: () => void) {
@@ -47,6 +49,7 @@ export class FrameWriter {
   frame(type: number, flags: number, stream: number, length: number): number {
     const at = this.#reserve(FRAME_HEAD + length);
     const bytes = this.bytes!;
+    this.#last = at;
     bytes[at] = length >>> 16;
     bytes[at + 1] = length >>> 8;
     bytes[at + 2] = length;
@@ -57,6 +60,15 @@ export class FrameWriter {
     bytes[at + 7] = stream >>> 8;
     bytes[at + 8] = stream;
     return at + FRAME_HEAD;
+  }
+
+  /** Sets a flag of the last frame, if it is of this type and stream and waits yet. @returns whether it is */
+  amend(type: number, flag: number, stream: number): boolean {
+    const { bytes } = this;
+    const at = this.#last;
+    if (!bytes || bytes[at + 3] !== type || bytes.readUInt32BE(at + 5) !== stream) return false;
+    bytes[at + 4]! |= flag;
+    return true;
   }
 
   /** A frame whose payload is these bytes. */

@@ -25,6 +25,7 @@ export interface HeaderField extends Field {
   readonly role: Role;
   /** RFC 7541, 4.1. */
   readonly size: number;
+  readonly isSensitive: boolean;
 }
 
 /** Neither malformed nor a pseudo-header field. */
@@ -40,8 +41,8 @@ export interface HeaderList {
 }
 
 /** @param name and value as they were sent, each character a byte */
-export function headerField(name: string, value: string): HeaderField {
-  return { name, value, key: name, role: roleOf(name, value), size: name.length + value.length + 32 };
+export function headerField(name: string, value: string, isSensitive = false): HeaderField {
+  return { name, value, key: name, role: roleOf(name, value), size: name.length + value.length + 32, isSensitive };
 }
 
 const UPPER_CASE = /[A-Z]/;

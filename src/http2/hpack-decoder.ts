@@ -41,11 +41,11 @@ export class HpackDecoder {
       if (byte >= 0x80) {
         field = this.#entry(this.#integer(block, end, 0x7f));
       } else if (byte >= 0x40) {
-        field = this.#literal(block, end, 0x3f);
+        field = this.#literal(block, end, 0x3f, false);
         this.#add(field);
       } else if (byte < 0x20) {
-        // Without indexing, or never indexed: to us, who send no HTTP/2 further, it is the same.
-        field = this.#literal(block, end, 0x0f);
+        // Without indexing, or never to be indexed.
+        field = this.#literal(block, end, 0x0f, byte >= 0x10);
       } else {
         this.#resize(this.#integer(block, end, 0x1f), size === 0);
         continue;
@@ -65,10 +65,10 @@ export class HpackDecoder {
     return this.#ring[(this.#next - (index - STATIC) + RING) % RING]!;
   }
 
-  #literal(block: Buffer, end: number, mask: number): HeaderField {
+  #literal(block: Buffer, end: number, mask: number, isSensitive: boolean): HeaderField {
     const index = this.#integer(block, end, mask);
     const name = index === 0 ? this.#string(block, end) : this.#entry(index).name;
-    return headerField(name, this.#string(block, end));
+    return headerField(name, this.#string(block, end), isSensitive);
   }
 
   /** RFC 7541, 5.1. Nothing that is counted here is larger than a header block. */

@@ -12,8 +12,11 @@ const MAX_SEEN = 64;
 /** The first index of each name, and the index of each `:status`. */
 const NAMES = new Map(STATIC_TABLE.map(({ name }, at): [string, number] => [name, at + 1]).toReversed());
 const STATUSES = new Map(STATIC_TABLE.flatMap(({ name, value }, at): [number, number][] => (name === ':status' ? [[Number(value), at + 1]] : [])));
-/** Not even an intermediary may index them: by the size of what follows they could be guessed (RFC 7541, 7.1.3). */
-const SECRET = new Set(['set-cookie', 'authorization', 'proxy-authorization', 'authentication-info', 'proxy-authentication-info']);
+/**
+ * Not even an intermediary may index them: by the size of what follows they could be guessed (RFC 7541, 7.1.3), and a connection to a
+ * backend is shared by strangers.
+ */
+const SECRET = new Set(['cookie', 'set-cookie', 'authorization', 'proxy-authorization', 'authentication-info', 'proxy-authentication-info']);
 
 interface Entry {
   key: string;
@@ -67,7 +70,7 @@ export class HpackEncoder {
       this.#resized = [];
     }
     if (status !== undefined) this.#status(status);
-    for (const field of fields) this.#field(field.key, field.value);
+    for (const { key, value, isSensitive } of fields) this.#field(key, value, isSensitive === true);
     return this.#at;
   }
 
@@ -78,10 +81,10 @@ export class HpackEncoder {
     this.#string(String(status));
   }
 
-  #field(key: string, value: string): void {
-    const entry = this.#known.get(key)?.get(value);
+  #field(key: string, value: string, isSensitive: boolean): void {
+    const entry = isSensitive ? undefined : this.#known.get(key)?.get(value);
     if (entry) return this.#integer(0x80, 0x7f, STATIC + this.#added - entry.number);
-    const isSecret = SECRET.has(key);
+    const isSecret = isSensitive || SECRET.has(key);
     const isRepeated = !isSecret && value.length <= MAX_INDEXED && this.#isRepeated(key, value);
     const name = NAMES.get(key) ?? 0;
     if (isRepeated) this.#integer(0x40, 0x3f, name);

@@ -23,6 +23,8 @@ const MAX_BACKLOG = 131_072;
 
 /** Bytes of DATA for which the other side may well send a frame of its own. */
 const ACKNOWLEDGED = 128;
+/** Frames that it may well send for a message, however short: gRPC widens both windows for each, and asks how far away we are. */
+const PER_MESSAGE = 4;
 
 /** For blocks of the usual size. */
 const scratch = Buffer.allocUnsafeSlow(MAX_PAYLOAD);
@@ -52,7 +54,10 @@ export class Sender {
     return this.writer.backlog > 2 * MAX_BACKLOG;
   }
 
-  /** How many frames the other side may well send for the DATA since the last call; single bytes (CVE-2019-9511) are worth none. */
+  /**
+   * How many frames the other side may well send for the DATA since the last call; single bytes that it has made so, by its windows
+   * (CVE-2019-9511), are worth none.
+   */
   acknowledgeable(): number {
     const count = this.#acknowledgeable;
     this.#acknowledgeable = 0;
@@ -118,7 +123,8 @@ export class Sender {
 
   data(stream: Stream, piece: Buffer, start: number, end: number, isLast: boolean): void {
     const length = end - start;
-    this.#acknowledgeable += length / ACKNOWLEDGED;
+    const isCut = length === Math.min(this.window, stream.sendWindow);
+    this.#acknowledgeable += isCut ? length / ACKNOWLEDGED : Math.max(PER_MESSAGE, length / ACKNOWLEDGED);
     this.window -= length;
     stream.sendWindow -= length;
     this.writer.copy(DATA, isLast ? END_STREAM : 0, stream.id, piece, start, end);
@@ -126,7 +132,7 @@ export class Sender {
 
   end(stream: number, trailers: readonly Field[]): void {
     if (trailers.length > 0) this.head(stream, undefined, trailers, true);
-    else this.writer.frame(DATA, END_STREAM, stream, 0);
+    else if (!this.writer.amend(DATA, END_STREAM, stream)) this.writer.frame(DATA, END_STREAM, stream, 0);
   }
 
   reset(stream: number, code: ErrorCode): void {

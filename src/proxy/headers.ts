@@ -6,6 +6,8 @@ export interface Field {
   readonly key: string;
   /** As HTTP/1 writes it, with its end, where that is known. */
   readonly line?: string | undefined;
+  /** No compression may remember it: its sender has said so (RFC 7541, 7.1.3). */
+  readonly isSensitive?: boolean;
 }
 
 /** What names of fields and methods are made of (RFC 9110, 5.6.2). */
