@@ -4,7 +4,7 @@ import type { Log } from './log.ts';
 const securityFloor: Record<number, [minor: number, patch: number]> = { 24: [22, 3], 26: [13, 1] };
 
 /** @returns what is wrong with this version of Node, if anything */
-export function belowSecurityFloor(version: string): string | undefined {
+function belowSecurityFloor(version: string): string | undefined {
   const [major = 0, minor = 0, patch = 0] = version.replace(/^v/, '').split('.').map(Number);
   const floor = securityFloor[major];
   if (!floor || minor > floor[0] || (minor === floor[0] && patch >= floor[1])) return undefined;

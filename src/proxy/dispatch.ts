@@ -12,7 +12,7 @@ const UNCONNECTED: ReadonlySet<string> = new Set<ProxyErrorCode>(['backend_unrea
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 
 /** What is dispatched: it is told what becomes of it, and its time is kept. */
-export type Dispatched = Recipient & Pick<Timed, 'deadline'>;
+type Dispatched = Recipient & Pick<Timed, 'deadline'>;
 
 /** How a request gets to a backend of its route: it may have to wait for a place, and to try another one (HAProxy's redispatch). */
 export class Dispatch implements Waiter {

@@ -47,7 +47,7 @@ export function vouchingFields({ virtualHosts }: Config): (key: string) => boole
 }
 
 /** The fields that tell a virtual host's backend about the client's certificate; one without a value is left out. */
-export function clientCertificateFields({ tls }: VirtualHost, values: ClientCertificateValues | undefined): Field[] {
+function clientCertificateFields({ tls }: VirtualHost, values: ClientCertificateValues | undefined): Field[] {
   if (values === undefined) return [];
   return Object.entries(tls.clientAuth.forward).flatMap(([name, word]) => {
     const value = values[word];

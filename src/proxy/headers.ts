@@ -99,11 +99,6 @@ export function fieldsFromRaw(raw: readonly string[]): Field[] {
   return fields;
 }
 
-/** Fields → Node's flat list. */
-export function rawFromFields(fields: readonly Field[]): string[] {
-  return fields.flatMap(({ name, value }) => [name, value]);
-}
-
 const NONE: readonly string[] = [];
 const ONE_TOKEN = /^[\w-]+$/;
 const DIGITS = /^\d{1,16}$/;

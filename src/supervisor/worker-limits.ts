@@ -29,7 +29,7 @@ const descriptorsEach = 2;
 const memoryEach = 128 * 1024;
 
 /** How many connections one process has descriptors for. */
-export function mostConnections(descriptors: number): number {
+function mostConnections(descriptors: number): number {
   return Math.max(1, Math.floor((descriptors - ownDescriptors) / descriptorsEach));
 }
 

@@ -158,6 +158,8 @@ function versionsUpTo(highest: number): number[] {
   return [0x0303, 0x0302, 0x0301].filter((version) => version <= highest);
 }
 
+const noExtensions = { serverName: undefined, signatureAlgorithms: undefined, groups: [], applicationProtocols: [], statusRequest: false };
+
 /**
  * The hello of clients that could speak SSL 2.0 as well, such as Java 6: in a record of its own kind, with cipher suites
  * of three octets and no extensions (RFC 5246, E.2). A client that speaks nothing newer is refused (RFC 6176).
@@ -175,13 +177,9 @@ function readVersion2Hello(bytes: Buffer): ClientHello | undefined {
   reader.skip(session + challenge);
   reader.end();
   return {
-    serverName: undefined,
+    ...noExtensions,
     versions: versionsUpTo(version),
     cipherSuites: specs.filter((spec) => spec <= 0xffff), // the others are of SSL 2.0
-    signatureAlgorithms: undefined,
-    groups: [],
-    applicationProtocols: [],
-    statusRequest: false,
   };
 }
 
@@ -206,15 +204,7 @@ export function readClientHello(bytes: Buffer): ClientHello | undefined {
   const extensions = reader.done ? reader : reader.vector(2); // clients before TLS 1.2 may have none
   reader.end();
 
-  const hello: ClientHello = {
-    serverName: undefined,
-    versions: [],
-    cipherSuites,
-    signatureAlgorithms: undefined,
-    groups: [],
-    applicationProtocols: [],
-    statusRequest: false,
-  };
+  const hello: ClientHello = { ...noExtensions, versions: [], cipherSuites };
   const seen = new Set<number>();
   while (!extensions.done) {
     const type = extensions.number(2);

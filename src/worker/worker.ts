@@ -6,6 +6,7 @@ import { Passthrough } from '../engine/passthrough.ts';
 import type { createLog } from '../log.ts';
 import type { ServableStaple, Snapshot, SnapshotUpdate } from '../snapshot.ts';
 import { Admission } from '../tls/admission.ts';
+import type { Arrival } from '../tls/arrival.ts';
 import { Listener } from '../tls/listener.ts';
 import { TlsFront } from '../tls/tls-front.ts';
 
@@ -45,17 +46,8 @@ export class Worker {
       log,
       counters: this.connections,
       staple: (fingerprint) => this.#staples.get(fingerprint),
-      onSecure: ({ socket, peer, local, virtualHost, clientCertificate }) =>
-        this.#http.accept(socket, {
-          protocol: 'https',
-          clientAddress: peer.address,
-          clientPort: peer.port,
-          localAddress: local.address,
-          localPort: local.port,
-          virtualHost: virtualHost.serverName,
-          clientCertificate,
-          session: socket,
-        }),
+      onSecure: ({ socket, virtualHost, clientCertificate, ...ends }) =>
+        this.#http.accept(socket, { protocol: 'https', ...addresses(ends), virtualHost: virtualHost.serverName, clientCertificate, session: socket }),
       onUnopened: ({ peer, local, virtualHost, ...connection }) =>
         void this.#passthrough.accept({ ...connection, source: peer, destination: local, virtualHost: virtualHost.serverName }),
     });
@@ -91,16 +83,8 @@ export class Worker {
           this.#tls.accept(arrival);
           return;
         }
-        const { socket, peer, local } = arrival;
         arrival.settled();
-        this.#http.accept(socket, {
-          protocol: 'http',
-          clientAddress: peer.address,
-          clientPort: peer.port,
-          localAddress: local.address,
-          localPort: local.port,
-          virtualHost: undefined,
-        });
+        this.#http.accept(arrival.socket, { protocol: 'http', ...addresses(arrival), virtualHost: undefined });
       },
     });
     return listener;
@@ -148,4 +132,9 @@ export class Worker {
     const tunnels = hasSuccessor ? Math.max(left, this.#snapshot.config.tunnelGrace) : left;
     await Promise.all([this.#http.close(left, hasSuccessor, tunnels), this.#passthrough.close(tunnels)]);
   }
+}
+
+/** The ends of a connection, as the proxy names them. */
+function addresses({ peer, local }: Pick<Arrival, 'peer' | 'local'>) {
+  return { clientAddress: peer.address, clientPort: peer.port, localAddress: local.address, localPort: local.port };
 }

@@ -2,7 +2,7 @@ import { BodyReader } from '../../src/engine/body-reader.ts';
 import { findHeadEnd, findResponseHeadEnd } from '../../src/engine/head.ts';
 import { RequestScanner } from '../../src/engine/request-scanner.ts';
 import { ResponseScanner } from '../../src/engine/response-scanner.ts';
-import { rawFromFields } from '../../src/proxy/headers.ts';
+import type { Field } from '../../src/proxy/headers.ts';
 import { ProxyError } from '../../src/proxy/proxy-error.ts';
 import { parseRequestHead } from '../../src/proxy/request-head.ts';
 import type { Message, Reading } from './reading.ts';
@@ -24,6 +24,9 @@ interface Head {
   goesOn: boolean;
 }
 
+/** As Node lists them. */
+const flat = (fields: readonly Field[]): string[] => fields.flatMap(({ name, value }) => [name, value]);
+
 /** Reads the requests of a connection as the engine does, segment by segment. */
 export function ourRequests(segments: readonly string[]): OurReading {
   const scanner = new RequestScanner();
@@ -35,7 +38,7 @@ export function ourRequests(segments: readonly string[]): OurReading {
     return {
       end,
       start: `${method} ${target} HTTP/${version}`,
-      fields: rawFromFields(fields),
+      fields: flat(fields),
       body: new BodyReader(framing, 'bad_request'),
       goesOn: facts.persistent,
     };
@@ -55,7 +58,7 @@ export function ourResponses(segments: readonly string[], method: string): OurRe
     return {
       end,
       start: `HTTP/${version} ${status} ${reason}`,
-      fields: rawFromFields(fields),
+      fields: flat(fields),
       body: new BodyReader(delimiter, 'backend_bad_response'),
       goesOn: isInterim,
     };
@@ -91,7 +94,7 @@ function read(segments: readonly string[], readHead: (bytes: Buffer, searched: n
           message.body = body + pieces.join('');
         }
         if (!head.body.done) continue;
-        message.trailers = rawFromFields([...head.body.trailers]);
+        message.trailers = flat(head.body.trailers);
         message.complete = true;
         reading.begins.push(taken);
         reading.end = taken;

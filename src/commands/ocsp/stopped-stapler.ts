@@ -5,6 +5,7 @@ import type { Log } from '../../log.ts';
 import type { Clock } from '../../ocsp/clock.ts';
 import { Stapler } from '../../ocsp/stapler.ts';
 import { responseFile } from '../../supervisor/rollout.ts';
+import { certificateStatus } from '../../supervisor/virtual-host-status.ts';
 import { Progress } from './progress.ts';
 
 /** Nothing that is planned ever begins: a command neither asks responders nor waits for anything. */
@@ -47,17 +48,7 @@ export class StoppedStapler {
   }
 
   certificates(): CertificateStatus[] {
-    const staples = new Map(this.stapler.status().map((staple) => [staple.fingerprint, staple]));
-    return distinctCertificates(
-      this.#config.virtualHosts.map(({ serverName }) => ({
-        certificates: this.#store.identities(serverName).map(({ source, keyType, fingerprint, notAfter }) => ({
-          file: source.certificate,
-          keyType,
-          fingerprint,
-          notAfter,
-          staple: staples.get(fingerprint),
-        })),
-      })),
-    );
+    const statusOf = certificateStatus(this.stapler);
+    return distinctCertificates(this.#config.virtualHosts.map(({ serverName }) => ({ certificates: this.#store.identities(serverName).map(statusOf) })));
   }
 }
