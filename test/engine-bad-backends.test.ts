@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import * as net from 'node:net';
 import type { TestContext } from 'node:test';
-import { RawBackend, answering, closedPort, messages, type RawConnection, unaccepting } from './support/backend.ts';
+import { RawBackend, answering, closedPort, messages, type RawConnection, unaccepting, flood } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { both, startFront, type TestFront } from './support/front.ts';
 
@@ -186,12 +186,7 @@ both('a body that stands still is cut after response_body', async (t, engine) =>
 both('a client that does not take its answer is cut after response_body', async (t, engine) => {
   const backend = misbehaving(({ socket }) => {
     socket.write(`${HEAD}Content-Length: 100000000\r\n\r\n`);
-    const chunk = Buffer.alloc(1 << 20);
-    const feed = (): void => {
-      while (!socket.destroyed && socket.write(chunk));
-    };
-    socket.on('drain', feed);
-    feed();
+    flood(socket);
   });
   const front = await timed(t, engine, backend, { response_body: '80ms' });
   const client = await front.connect();

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import * as http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { RawBackend, answering, closedPort, httpBackend, messages } from './support/backend.ts';
+import { RawBackend, answering, answeringBy, closedPort, httpBackend, messages } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { both, startFront } from './support/front.ts';
 
@@ -155,11 +155,7 @@ both('answers keep their framing: HEAD, 204, 304, chunked, until close', async (
     '/close': 'HTTP/1.0 200 \r\n\r\nuntil close',
     '/odd': 'HTTP/1.1 299 Whatever You Like\r\nContent-Length: 1\r\n\r\n!',
   };
-  const backend = await new RawBackend(({ socket, text }) => {
-    const path = text.split('\r\n\r\n').at(-2)?.split(' ')[1] ?? '';
-    socket.write(answers[path] ?? '');
-    if (path === '/close') socket.end();
-  }).listen(t);
+  const backend = await answeringBy(answers).listen(t);
   const front = await startFront(t, configOf({ engine, backends: [backend.url] }));
   const client = await front.connect();
   client.send('HEAD /head HTTP/1.1\r\nHost: a.test\r\n\r\n');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { RawBackend, answering, closedPort, httpBackend, messages } from './support/backend.ts';
+import { RawBackend, answering, answeringBy, closedPort, httpBackend, messages } from './support/backend.ts';
 import { configOf } from './support/config.ts';
 import { both } from './support/front.ts';
 import { answerOf, errorCodes, Http2Client, startHttp2Front } from './support/http2.ts';
@@ -71,11 +71,7 @@ both('answers keep their framing: HEAD, 204, 205, 304, chunked with trailers, un
     '/close': 'HTTP/1.0 200 \r\n\r\nuntil close',
     '/odd': 'HTTP/1.1 299 Whatever You Like\r\nContent-Length: 1\r\nContent-Type: a\r\nContent-Type: b\r\n\r\n!',
   };
-  const backend = await new RawBackend(({ socket, text }) => {
-    const path = text.split('\r\n\r\n').at(-2)?.split(' ')[1] ?? '';
-    socket.write(answers[path] ?? '');
-    if (path === '/close') socket.end();
-  }).listen(t);
+  const backend = await answeringBy(answers).listen(t);
   const front = await startHttp2Front(t, configOf({ engine, backends: [backend.url] }));
   const client = await Http2Client.connect(t, front.port);
   const head = await client.ask([':method', 'HEAD', ':path', '/head']);

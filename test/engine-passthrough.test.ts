@@ -6,7 +6,7 @@ import { parseConfig } from '../src/config/load.ts';
 import type { Config } from '../src/config/schema.ts';
 import { Passthrough } from '../src/engine/passthrough.ts';
 import { readPrefix } from '../src/tls/read-prefix.ts';
-import { closedPort, RawBackend, unaccepting } from './support/backend.ts';
+import { closedPort, flood, RawBackend, unaccepting } from './support/backend.ts';
 import type { Keys } from './support/config.ts';
 import { RawClient } from './support/front.ts';
 import { recordedLog } from './support/stapling.ts';
@@ -209,24 +209,17 @@ test('least_conn sends a connection to the backend that has fewer of them', limi
 });
 
 test('who does not read stops the other side, and in the end the connection', limit, async (t) => {
-  let sent = 0;
+  let sent = () => 0;
   const backend = await new RawBackend(
     () => {},
-    ({ socket }) => {
-      const chunk = Buffer.alloc(1 << 16);
-      const feed = (): void => {
-        while (!socket.destroyed && socket.write(chunk)) sent += chunk.length;
-      };
-      socket.on('drain', feed);
-      feed();
-    },
+    ({ socket }) => (sent = flood(socket)),
   ).listen(t);
   const { connect } = await start(t, configOf({ backends: [tcp(backend.url)] }, { timeouts: { tunnel: '200ms' } }));
   const client = await connect();
   client.socket.pause();
   client.send('go');
   await backend.until(([first]) => first?.socket.destroyed === true);
-  assert(sent > 0 && sent < 100 * 1024 * 1024, `${sent} bytes were taken`);
+  assert(sent() > 0 && sent() < 100 * 1024 * 1024, `${sent()} bytes were taken`);
   client.socket.destroy();
 });
 

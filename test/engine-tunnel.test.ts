@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { HttpFront } from '../src/engine/http-front.ts';
-import { RawBackend } from './support/backend.ts';
+import { flood, RawBackend } from './support/backend.ts';
 import { configOf, type Keys } from './support/config.ts';
 import { both, startFront, type RawClient, type TestFront } from './support/front.ts';
 
@@ -225,24 +225,16 @@ both('where others have taken over, tunnels go on when requests are cut, and lat
 });
 
 both('a client that does not read stops the backend, and in the end the tunnel', async (t, engine) => {
-  let sent = 0;
+  let sent = () => 0;
   const backend = new RawBackend(({ socket, text }) => {
-    if (!text.endsWith('go')) {
-      socket.write(SWITCH);
-      return;
-    }
-    const chunk = Buffer.alloc(1 << 16);
-    const feed = (): void => {
-      while (!socket.destroyed && socket.write(chunk)) sent += chunk.length;
-    };
-    socket.on('drain', feed);
-    feed();
+    if (text.endsWith('go')) sent = flood(socket);
+    else socket.write(SWITCH);
   });
   const { client } = await tunnel(t, engine, backend, { tunnel: '200ms' });
   client.socket.pause();
   client.send('go');
   await backend.until(([first]) => first?.socket.destroyed === true);
-  assert(sent > 0 && sent < 100 * 1024 * 1024, `${sent} bytes were taken`);
+  assert(sent() > 0 && sent() < 100 * 1024 * 1024, `${sent()} bytes were taken`);
   client.socket.destroy();
 });
 

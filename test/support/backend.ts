@@ -89,6 +89,27 @@ export function answering(body = 'ok', fields = ''): RawBackend {
   });
 }
 
+/** Answers each bodyless request with the bytes for its path; after those for /close the connection ends. */
+export function answeringBy(answers: Record<string, string>): RawBackend {
+  return new RawBackend(({ socket, text }) => {
+    const path = text.split('\r\n\r\n').at(-2)?.split(' ')[1] ?? '';
+    socket.write(answers[path] ?? '', 'latin1');
+    if (path === '/close') socket.end();
+  });
+}
+
+/** Writes without end, as long as somebody takes it. @returns what tells how many bytes were taken */
+export function flood(socket: net.Socket): () => number {
+  const chunk = Buffer.alloc(1 << 16);
+  let taken = 0;
+  const feed = (): void => {
+    while (!socket.destroyed && socket.write(chunk)) taken += chunk.length;
+  };
+  socket.on('drain', feed);
+  feed();
+  return () => taken;
+}
+
 const answered = new WeakMap<RawConnection, number>();
 
 export interface Message {
