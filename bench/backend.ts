@@ -22,21 +22,24 @@ const fields = [
   'Link "</assets/application.css>; rel=preload; as=style"',
 ];
 
-/** nginx with fixed answers and files; its CPU time is nobody's. */
-export async function startFiles(folder: string): Promise<ServerProcess> {
+/**
+ * nginx with fixed answers and files; its CPU time is nobody's.
+ * @param protocol what it speaks: HTTP/1.1, or HTTP/2 by prior knowledge
+ */
+export async function startFiles(folder: string, protocol: 'h1' | 'h2' = 'h1'): Promise<ServerProcess> {
   const port = await freePort();
   await writeFile(path.join(folder, '100k'), Buffer.alloc(100 * 1024, 'x'));
   await writeFile(path.join(folder, '10m'), Buffer.alloc(10 * 1024 * 1024, 'x'));
-  const file = path.join(folder, 'backend.conf');
+  const file = path.join(folder, `backend-${protocol}.conf`);
   await writeFile(
     file,
-    `daemon off; master_process off; pid ${folder}/backend.pid; error_log stderr warn; worker_rlimit_nofile 65536;
+    `daemon off; master_process off; pid ${folder}/backend-${protocol}.pid; error_log stderr warn; worker_rlimit_nofile 65536;
     events { worker_connections 16384; }
     http {
       access_log off; default_type text/plain; keepalive_requests 1000000; keepalive_timeout 1h; sendfile on;
-      ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${folder}/backend-${name};`).join(' ')}
+      ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${folder}/backend-${protocol}-${name};`).join(' ')}
       server {
-        listen 127.0.0.1:${port} backlog=4096; root ${folder};
+        listen 127.0.0.1:${port} ${protocol === 'h2' ? 'http2 ' : ''}backlog=4096; root ${folder};
         location = /small { return 200 "hello world\\n"; }
         location = /1k { return 200 "${'x'.repeat(1024)}"; }
         location = /fields { ${fields.map((field) => `add_header ${field};`).join(' ')} return 200 "hello world\\n"; }

@@ -7,10 +7,10 @@ import { type Bench, cpuOf, inTurn, type Measure, type Work } from './round-robi
 const warmUpSeconds = 2;
 
 /** Clients that ask again as soon as they have an answer: CPU per request, and the rate that came with it. */
-function closedLoop(load: Load): Work<number> {
+function closedLoop(load: Load, files: 'files' | 'http2' = 'files'): Work<number> {
   const uploadOf = ({ folder }: Bench): string[] => (load.upload === undefined ? [] : [`--data=${path.join(folder, 'upload')}`]);
   return {
-    backend: load.upload === undefined ? 'files' : 'application',
+    backend: load.upload === undefined ? files : 'application',
     async warmUp({ port }, bench) {
       if (load.upload !== undefined) await writeFile(path.join(bench.folder, 'upload'), Buffer.alloc(load.upload, 'x'));
       const { perSecond } = await h2load(port, load, { seconds: warmUpSeconds }, uploadOf(bench));
@@ -29,9 +29,9 @@ function closedLoop(load: Load): Work<number> {
 }
 
 export const requests =
-  (load: Load): Measure =>
+  (load: Load, files?: 'http2'): Measure =>
   (bench, peers) =>
-    inTurn(bench, peers, closedLoop(load));
+    inTurn(bench, peers, closedLoop(load, files));
 
 /** How long answers take while requests come at half the rate that the first peer can serve in the same run. */
 export function latency(load: Load): Measure {

@@ -12,6 +12,8 @@ export interface Setup {
   port: number;
   /** Port of the backend, plain HTTP on 127.0.0.1. */
   backend: number;
+  /** It speaks HTTP/2. */
+  http2?: boolean;
   workers: number;
   credentials: Credentials;
   /** Staplegate alone can staple a given response without more; the others serve without. */
@@ -26,7 +28,8 @@ export interface PeerOptions {
   cpuProfiles?: string;
 }
 
-export type Protocol = 'h1' | 'h2' | 'websocket';
+/** `grpc` is HTTP/2 on both sides. */
+export type Protocol = 'h1' | 'h2' | 'websocket' | 'grpc';
 
 export interface Peer {
   /** Shell command whose first line holds the version; none for what Node runs. */
@@ -39,6 +42,20 @@ export interface Peer {
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 const asRoot = process.getuid?.() === 0;
 const many = 1_000_000;
+const local = (port: number): string => `http://127.0.0.1:${port}`;
+
+const proxyPass = `
+  proxy_pass http://application; proxy_http_version 1.1;
+  proxy_request_buffering off; proxy_max_temp_file_size 0;
+  proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_field;
+`;
+const grpcPass = `
+  grpc_pass grpc://application;
+  grpc_set_header Host $host; grpc_set_header X-Forwarded-Proto $scheme;
+  grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+`;
 
 /**
  * Every server as an administrator would run it, with what keeps a comparison fair: no access log, connections to clients
@@ -47,8 +64,8 @@ const many = 1_000_000;
 export const peers: Record<string, Peer> = {
   nginx: {
     version: 'nginx -v 2>&1',
-    speaks: ['h1', 'h2', 'websocket'],
-    command: ({ folder, port, backend, workers, credentials }, file) => ({
+    speaks: ['h1', 'h2', 'websocket', 'grpc'],
+    command: ({ folder, port, backend, http2, workers, credentials }, file) => ({
       files: {
         'nginx.conf': `
           daemon off; pid ${folder}/nginx.pid; error_log stderr warn; worker_processes ${workers}; worker_rlimit_nofile 65536;
@@ -65,13 +82,7 @@ export const peers: Record<string, Peer> = {
               listen 127.0.0.1:${port} ssl http2; server_name ${serverName};
               ssl_certificate ${credentials.certificate}; ssl_certificate_key ${credentials.key};
               client_max_body_size 0;
-              location / {
-                proxy_pass http://application; proxy_http_version 1.1;
-                proxy_request_buffering off; proxy_max_temp_file_size 0;
-                proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto $scheme;
-                proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_field;
-              }
+              location / { ${http2 ? grpcPass : proxyPass} }
             }
           }`,
       },
@@ -80,8 +91,8 @@ export const peers: Record<string, Peer> = {
   },
   haproxy: {
     version: 'haproxy -v',
-    speaks: ['h1', 'h2', 'websocket'],
-    command: ({ port, backend, workers, credentials }, file) => ({
+    speaks: ['h1', 'h2', 'websocket', 'grpc'],
+    command: ({ port, backend, http2, workers, credentials }, file) => ({
       files: {
         'haproxy.cfg': `
 global
@@ -99,7 +110,7 @@ frontend tls
   http-request set-header X-Forwarded-Proto https
   default_backend application
 backend application
-  server one 127.0.0.1:${backend}
+  server one 127.0.0.1:${backend}${http2 ? ' proto h2' : ''}
 `,
       },
       command: { argv: ['haproxy', '-db', '-f', file('haproxy.cfg')] },
@@ -126,8 +137,8 @@ ${asRoot ? 'user = "nobody"' : ''}
   },
   caddy: {
     version: 'echo caddy $(caddy version)',
-    speaks: ['h1', 'h2', 'websocket'],
-    command: ({ folder, port, backend, workers, credentials }, file) => ({
+    speaks: ['h1', 'h2', 'websocket', 'grpc'],
+    command: ({ folder, port, backend, http2, workers, credentials }, file) => ({
       files: {
         Caddyfile: `
 {
@@ -143,6 +154,7 @@ https://${serverName}:${port} {
   reverse_proxy 127.0.0.1:${backend} {
     transport http {
       keepalive_idle_conns_per_host 256
+      ${http2 ? 'versions h2c 2' : ''}
     }
   }
 }
@@ -194,8 +206,8 @@ ProxyPass / http://127.0.0.1:${backend}/ upgrade=websocket
     }),
   },
   staplegate: {
-    speaks: ['h1', 'h2', 'websocket'],
-    command: ({ folder, port, backend, workers, credentials, staple, options }, file) => ({
+    speaks: ['h1', 'h2', 'websocket', 'grpc'],
+    command: ({ folder, port, backend, http2, workers, credentials, staple, options }, file) => ({
       files: {
         'config.yaml': JSON.stringify({
           listen: [{ address: `127.0.0.1:${port}` }],
@@ -208,7 +220,7 @@ ProxyPass / http://127.0.0.1:${backend}/ upgrade=websocket
             {
               server_name: serverName,
               certificates: [{ certificate: credentials.certificate, key: credentials.key, ...(staple && { ocsp_response: credentials.ocspResponse }) }],
-              backends: [`http://127.0.0.1:${backend}`],
+              ...(http2 ? { routes: [{ path: '/', backends: [local(backend)], http_version: 2 }] } : { backends: [local(backend)] }),
               ...(options.engine !== undefined && { engine: options.engine }),
             },
           ],

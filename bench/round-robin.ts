@@ -8,8 +8,8 @@ export interface Bench {
   /** For everybody's files. */
   folder: string;
   credentials: Record<KeyType, Credentials>;
-  /** Ports of the backends: nginx with files and fixed answers, and Node that reads uploads and echoes WebSockets. */
-  backends: { files: number; application: number };
+  /** Ports of the backends: nginx with files and fixed answers, over HTTP/1.1 and HTTP/2, and Node that reads uploads and echoes WebSockets. */
+  backends: { files: number; http2: number; application: number };
   rounds: number;
   /** About the length of one measurement. */
   seconds: number;
@@ -106,6 +106,7 @@ export function startWith(bench: Bench, name: string, work: Pick<Work<never>, 'b
   return startPeer(name, {
     folder: bench.folder,
     backend: bench.backends[work.backend ?? 'files'],
+    http2: work.backend === 'http2',
     workers: work.workers ?? 1,
     credentials: bench.credentials[work.keyType ?? 'ecdsa'],
     staple: work.staple ?? false,

@@ -127,6 +127,13 @@ export const rows: Record<string, Row> = {
     goals: [cpu('nginx', 1.8), cpu('caddy', 0.4)],
     measure: requests({ path: '/100k', h2: true, clients: 32, streams: 4 }),
   },
+  grpc: {
+    title: 'HTTP/2 on both sides, 32 connections × 4 streams, answers of 12 bytes',
+    protocol: 'grpc',
+    figures: perRequest,
+    goals: [cpu('nginx', 1), cpu('caddy', 0.35)],
+    measure: requests({ path: '/small', h2: true, clients: 32, streams: 4 }, 'http2'),
+  },
   websocket: {
     title: 'WebSocket, 100 connections, 32 bytes echoed',
     protocol: 'websocket',

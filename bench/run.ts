@@ -66,11 +66,12 @@ const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-bench-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 {
   await using files = await startFiles(folder);
+  await using http2 = await startFiles(folder, 'h2');
   await using application = await startApplication();
   const bench: Bench = {
     folder,
     credentials: { ecdsa: await makeCredentials(folder, 'ecdsa'), rsa: await makeCredentials(folder, 'rsa') },
-    backends: { files: files.port, application: application.port },
+    backends: { files: files.port, http2: http2.port, application: application.port },
     rounds: Number(values.rounds),
     seconds: Number(values.seconds),
     options: {

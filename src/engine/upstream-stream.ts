@@ -228,7 +228,7 @@ export class UpstreamStream implements BackendStream, AnswerHandler, BodyTaker {
     if (resetCode === undefined && !this.#hasWaited && !this.#isHeard) {
       return this.#error('backend_stale', 'a kept connection to the backend was dead', facts);
     }
-    return this.#error('backend_closed', 'the backend closed the stream without an answer', facts);
+    return this.#error('backend_closed', `the backend closed the ${resetCode === undefined ? 'connection' : 'stream'} without an answer`, facts);
   }
 
   #error(code: ProxyErrorCode, message: string, facts: ProxyError['facts'] = {}): ProxyError {
