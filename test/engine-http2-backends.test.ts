@@ -181,6 +181,29 @@ test('an answer before the end of the request ends it there', limit, async (t) =
   assert.equal(stream.rstCode, errorCodes.cancel);
 });
 
+test('a reset with NO_ERROR behind a whole answer takes nothing away from it (RFC 9113, 8.1)', limit, async (t) => {
+  const backend = await FrameBackend.listen(t, (connection, stream) => {
+    connection.headers(stream, [[':status', '413']], false);
+    connection.data(stream, 'too large');
+    connection.reset(stream, errorCodes.noError);
+  });
+  const old = await startFront(t, config([backend.url]));
+  const client = await old.connect();
+  client.send('POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n');
+  const { status, body } = await client.answer();
+  assert.deepEqual([status, body], [413, 'too large']);
+  const front = await startHttp2Front(t, config([backend.url]));
+  const stream = (await Http2Client.connect(t, front.port)).open([':method', 'POST', ':path', '/']);
+  stream.write('hello');
+  const [answer, text] = await Promise.all([once(stream, 'response'), once(stream, 'data')]);
+  assert.deepEqual([(answer[0] as http2.IncomingHttpHeaders)[':status'], String(text[0])], [413, 'too large']);
+  if (!stream.readableEnded) await once(stream.resume(), 'end');
+  assert.deepEqual(
+    [...old.log, ...front.log].filter(({ level }) => level === 'warn'),
+    [],
+  );
+});
+
 test('a session that goes away is not asked anything more; what is under way there ends well', limit, async (t) => {
   const backend = await http2Backend(t, (stream, headers, raw) => {
     if (headers[':path'] !== '/slow') return ok(stream, headers, raw);
@@ -278,12 +301,15 @@ test('an https backend is spoken to where ALPN chooses h2, and only there', limi
   let scheme: string | undefined;
   const backend = await startHttp2Backend(t, http2.createSecureServer(pair), (stream, headers, raw) => {
     scheme = headers[':scheme'];
-    ok(stream, headers, raw);
+    if (headers[':path'] === '/gone') stream.session?.socket.destroy();
+    else ok(stream, headers, raw);
   });
   const url = backend.url.replace('http:', 'https:');
   const front = await startFront(t, config([url], { backend_tls: { ca: 'ca.pem' } }), {}, files);
   assert.equal((await front.ask(`${get}\r\n`)).body, 'ok');
   assert.equal(scheme, 'https');
+  assert.equal((await front.ask('POST /gone HTTP/1.1\r\nHost: a.test\r\n\r\n')).status, 502);
+  assert.equal((await front.ask(`${get}\r\n`)).body, 'ok', 'on another session');
   for (const [ALPNProtocols, code, cause] of [
     [undefined, 'backend_unreachable', /ALPN/],
     [['http/1.1'], 'backend_tls', /no application protocol/],

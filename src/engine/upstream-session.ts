@@ -118,7 +118,8 @@ export class UpstreamSession implements Timed, Collecting, ClientEvents, Upstrea
   /** @param bytes valid until this returns */
   #read(bytes: Buffer): void {
     const session = this.#session;
-    if (!session || this.#isEnding) return;
+    if (!session) return this.destroy();
+    if (this.#isEnding) return;
     try {
       session.read(bytes, performance.now());
     } catch (error) {
