@@ -167,6 +167,18 @@ test('a client that says WINDOW_UPDATE for every frame of a long answer is right
   }
 });
 
+test('a client that widens both windows and says PING for each little message is right to', () => {
+  const peer = new SessionPeer();
+  peer.headers(1);
+  const { stream } = peer.get(1);
+  stream.respond(200, [], false);
+  for (let n = 0; n < 5_000; n += 1) {
+    stream.write(Buffer.alloc(6), false);
+    assert.equal(peer.saidData().length, 1, peer.error?.message);
+    peer.send(frame(windowUpdate, 0, 1, uint32(6)), frame(windowUpdate, 0, 0, uint32(6)), frame(ping, 0, 0, Buffer.alloc(8)));
+  }
+});
+
 test('windows that are opened by someone who reads nothing (CVE-2019-9517) fill no memory', () => {
   const peer = new SessionPeer({ settings: settingsPayload([4, 2 ** 31 - 1]) });
   peer.update(0, 2 ** 31 - 1 - 65_535);

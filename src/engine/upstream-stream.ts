@@ -197,7 +197,7 @@ export class UpstreamStream implements BackendStream, AnswerHandler, BodyTaker {
     const stream = this.#stream!;
     this.#owner?.left(this, !this.#isHeard && performance.now() - this.beganAt > this.#request.timeouts.connect);
     // The backend has said everything; the client may still be taking it.
-    if (!stream.isReceived) this.fail(this.#ending(stream));
+    if (!stream.isReceived && this.#recipient) this.fail(this.#ending(stream));
   }
 
   /** A fault of ours ends this stream and no other. */

@@ -51,6 +51,7 @@ export class ClientStreams extends Streams {
     for (const stream of this.table.all()) {
       if (stream.id <= last) continue;
       stream.resetCode = ErrorCode.REFUSED_STREAM;
+      this.table.abandon(stream.id);
       stream.close();
     }
   }

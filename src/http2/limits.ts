@@ -27,7 +27,7 @@ class Allowance {
   }
 }
 
-/** How often a client may do what costs us more than it costs the client. */
+/** How often the other side may do what costs us more than it costs that side. */
 export class Limits {
   /** In ms. */
   now = 0;
@@ -36,7 +36,7 @@ export class Limits {
   readonly #idle = new Allowance(1_000, 100);
 
   /**
-   * A stream that came to nothing: reset by the client (rapid reset, CVE-2023-44487), by us for an error of the client
+   * A stream of a client that came to nothing: reset by the client (rapid reset, CVE-2023-44487), by us for an error of the client
    * (CVE-2025-8671), or refused.
    * @throws ConnectionError ENHANCE_YOUR_CALM, as `idle` does
    */
@@ -49,7 +49,7 @@ export class Limits {
     this.#idle.spend(this.now, what);
   }
 
-  /** The client did something useful, or has something to acknowledge. */
+  /** The other side did something useful, or has something to acknowledge. */
   earn(count: number): void {
     this.#idle.earn(count);
   }
