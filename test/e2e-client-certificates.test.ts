@@ -150,8 +150,10 @@ test('client certificates', needs('openssl', 'curl', 'nginx'), async (t) => {
   });
 
   await t.test('required: without one, or with a stranger’s, there is no request', async () => {
-    const refused = await curl('required.test', program.port());
-    assert.match(refused.stderr, /certificate required/);
+    // In TLS 1.3 a client asks before it hears of the refusal, and its system may forget the alert for a reset connection.
+    const refused = await curl('required.test', program.port(), '--tls-max', '1.2');
+    assert.match(refused.stderr, /handshake failure/);
+    assert.equal((await curl('required.test', program.port())).stdout, '');
     assert.equal((await curl('required.test', program.port(), ...certificateOf('stranger'))).stdout, '');
     await program.line(/handshake failed: the client's certificate is refused \(unable to verify the first certificate\)/);
     const input = 'GET / HTTP/1.0\r\nHost: required.test\r\n\r\n';
