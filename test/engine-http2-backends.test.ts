@@ -65,21 +65,23 @@ test('an answer that comes at once goes on at once', limit, async (t) => {
 });
 
 test('trailers pass in both directions', limit, async (t) => {
-  const backend = await http2Backend(t, (stream) => {
+  const backend = await http2Backend(t, (stream, { 'content-length': length }) => {
     stream.once('trailers', (sent) => {
-      stream.respond({ ':status': 200 }, { waitForTrailers: true });
+      stream.respond({ ':status': 200, ...(length && { 'content-length': length }) }, { waitForTrailers: true });
       stream.once('wantTrailers', () => stream.sendTrailers({ 'x-got': sent['x-sent'] }));
-      stream.end('body');
+      stream.end('hello');
     });
     stream.resume();
   });
   const front = await startHttp2Front(t, config([backend.url]));
   const client = await Http2Client.connect(t, front.port);
-  const stream = client.open([':method', 'POST', ':path', '/'], { waitForTrailers: true });
-  stream.once('wantTrailers', () => stream.sendTrailers({ 'x-sent': 'me', host: 'evil.test' }));
-  stream.end('hello');
-  const { body, trailers } = await answerOf(stream);
-  assert.deepEqual([body, trailers['x-got']], ['body', 'me']);
+  for (const length of [[], ['content-length', '5']]) {
+    const stream = client.open([':method', 'POST', ':path', '/', ...length], { waitForTrailers: true });
+    stream.once('wantTrailers', () => stream.sendTrailers({ 'x-sent': 'me', host: 'evil.test' }));
+    stream.end('hello');
+    const { body, trailers, headers } = await answerOf(stream);
+    assert.deepEqual([headers['content-length'], body, trailers['x-got']], [length[1], 'hello', 'me'], 'also behind a length');
+  }
 });
 
 test('requests share a session as far as the backend allows', limit, async (t) => {

@@ -34,7 +34,7 @@ function headOf({ status, fields, method, isComplete }: Known): AnswerHead {
   if (fields.length > MAX_FIELDS) throw bad(`more than ${MAX_FIELDS} fields`);
   if (fields.reduce((size, { name, value }) => size + name.length + value.length + 4, 0) > MAX_HEAD) throw bad(`a head of more than ${MAX_HEAD} bytes`);
   const head = parseResponseHead({ version: '1.1', status, reason: STATUS_CODES[status] ?? '', fields }, method, false);
-  if (!isComplete) return head;
+  if (!isComplete) return { ...head, mayHaveTrailers: true };
   if (head.framing === 'chunked') return { ...head, framing: 0 };
   if (head.framing !== 'none' && head.framing > 0) throw bad('a Content-Length without a body');
   return head;

@@ -47,7 +47,7 @@ export class Http2Stream implements ClientStream, StreamHandler, BodyTaker {
   #tunnel: Http2Tunnel | undefined;
   /** No DATA follows the head of the answer. */
   #bodyless = false;
-  /** Bytes of the answer that are still to come; -1 when only its end will tell. */
+  /** Bytes of the answer that are still to come, and nothing behind them; -1 when only its end will tell. */
   #left = -1;
   /** Bytes of the answer that the client had left when it was last looked at. */
   #waiting = -1;
@@ -151,9 +151,9 @@ export class Http2Stream implements ClientStream, StreamHandler, BodyTaker {
     this.#stream.respond(status, fields, false);
   }
 
-  respond({ status, fields, framing }: AnswerHead): void {
+  respond({ status, fields, framing, mayHaveTrailers }: AnswerHead): void {
     this.#bodyless = this.#isHead || framing === 'none' || framing === 0 || status === 205;
-    this.#left = framing === 'chunked' || framing === 'none' ? -1 : framing;
+    this.#left = typeof framing !== 'number' || mayHaveTrailers ? -1 : framing;
     let { list } = fields;
     // A Content-Length that no DATA follows would be malformed (RFC 9113, 8.1.1), and a 205 has none (RFC 9110, 15.3.6).
     if (status === 205) list = list.filter(({ key }) => key !== 'content-length');

@@ -50,7 +50,7 @@ export class UpstreamStream implements BackendStream, AnswerHandler, BodyTaker {
   #stream: Stream | undefined;
   /** It had to wait for a session; one that was there before may have been dead without anybody knowing. */
   #hasWaited = false;
-  /** Bytes of the request body that are to come; -1 where only its end will tell. */
+  /** Bytes of the request body that are to come, and nothing behind them; -1 where only its end will tell. */
   #left: number;
   /** Something has come from the backend. */
   #isHeard = false;
@@ -65,7 +65,7 @@ export class UpstreamStream implements BackendStream, AnswerHandler, BodyTaker {
     this.#backend = backend;
     this.#request = request;
     this.#recipient = recipient;
-    this.#left = typeof request.framing === 'number' ? request.framing : -1;
+    this.#left = typeof request.framing !== 'number' || request.mayHaveTrailers ? -1 : request.framing;
   }
 
   /** Until when it is to have a connection. */

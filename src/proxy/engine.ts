@@ -13,6 +13,8 @@ export interface BackendRequest {
   /** In order; they hold Content-Length or Transfer-Encoding exactly as `framing` says. */
   fields: FieldList;
   framing: Framing;
+  /** Behind a body whose length is known, too: in HTTP/2. */
+  mayHaveTrailers: boolean;
   expectContinue: boolean;
   /** The fields ask for a WebSocket. */
   upgrade: boolean;
@@ -36,6 +38,8 @@ export interface AnswerHead {
   fields: FieldList;
   /** How long the body is: `none` where there can be none, `chunked` where only its end will tell. */
   framing: Framing;
+  /** As in a request. */
+  mayHaveTrailers?: boolean;
 }
 
 /**

@@ -107,6 +107,7 @@ export class Handler {
       target: forwardedTarget(route, head.target),
       fields: (isOld || !route.keepAlive) && !upgrade ? closingFields(fields, !isOld) : fields,
       framing: head.framing,
+      mayHaveTrailers: head.version === '2',
       expectContinue: head.facts.expectContinue && !isOld,
       upgrade,
       route,
