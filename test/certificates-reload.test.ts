@@ -29,12 +29,12 @@ async function reloading(t: TestContext, config: Config) {
   await store.load(config);
   const onChange = async (paths: string[]) => {
     await store.recheck(paths);
-    watcher.update(store.files(), store.directories());
+    void watcher.update(store.files(), store.directories());
     events.emit('rechecked');
   };
-  const watcher = new FileWatcher({ files: store.files(), directories: store.directories(), settle: 10, poll: 3_600_000, onChange, log });
+  const watcher = new FileWatcher({ settle: 10, poll: 3_600_000, onChange, log });
   t.after(() => watcher.close());
-  await watcher.ready;
+  await watcher.update(store.files(), store.directories());
   const until = async (holds: () => boolean) => {
     while (!holds()) await once(events, 'rechecked');
   };

@@ -19,7 +19,7 @@ function look(path: string): string {
 }
 
 /** A watcher whose reports can be waited for. Without a poll, so that events alone must do. */
-async function watch(t: TestContext, files: string[], options: { directories?: string[]; poll?: number; settle?: number } = {}) {
+async function watch(t: TestContext, files: string[], { directories = [], ...options }: { directories?: string[]; poll?: number; settle?: number } = {}) {
   const log = memoryLog();
   /** What was reported, with what it held then. */
   const reports: string[] = [];
@@ -28,9 +28,10 @@ async function watch(t: TestContext, files: string[], options: { directories?: s
     reports.push(...paths.map((path) => `${path}=${look(path)}`));
     events.emit('report');
   };
-  const watcher = new FileWatcher({ files, settle: 10, poll: never, onChange, log, ...options });
+  const watcher = new FileWatcher({ settle: 10, poll: never, onChange, log, ...options });
   t.after(() => watcher.close());
-  await watcher.ready;
+  await watcher.update(files, directories);
+  reports.length = 0; // they are new
   /** Waits until this path was reported while it held this, and forgets all reports so far. */
   const reported = async (path: string, content: string) => {
     while (!reports.includes(`${path}=${content}`)) await once(events, 'report');
@@ -217,7 +218,7 @@ test('update: a file listed later is reported if it changed lately, a dropped on
   await writeFile(first, '1');
   await writeFile(fresh, '1');
   const { watcher, reported } = await watch(t, [first]);
-  watcher.update([fresh, late]);
+  void watcher.update([fresh, late]);
   assert.deepEqual(await reported(fresh, '1'), [`${fresh}=1`]);
   await writeFile(first, '2');
   await appendFile(late, '1');
@@ -235,9 +236,9 @@ test('a callback that fails is logged, and the next change is reported', { timeo
     events.emit('called');
     if (calls === 1) throw new Error('broken');
   };
-  const watcher = new FileWatcher({ files: [file], settle: 5, poll: never, onChange, log });
+  const watcher = new FileWatcher({ settle: 5, poll: never, onChange, log });
   t.after(() => watcher.close());
-  await watcher.ready;
+  await watcher.update([file]);
   for (const content of ['2', '3']) {
     const called = once(events, 'called');
     await writeFile(file, content);

@@ -6,10 +6,6 @@ import { inSlices } from './in-slices.ts';
 import { followDirectory, followFile, type Trail, Trails } from './trail.ts';
 
 export interface FileWatcherOptions {
-  /** Absolute paths; they need not exist. */
-  files: readonly string[];
-  /** Directories in which files, and directories of files, may appear; only names are compared there. */
-  directories?: readonly string[];
   /** Milliseconds of quiet after which changes are looked at; under constant change that happens every ten times as long. */
   settle?: number;
   /** Milliseconds between two looks at everything, for network file systems and lost events. */
@@ -21,11 +17,10 @@ export interface FileWatcherOptions {
 
 interface Target {
   isDirectory: boolean;
-  /** Listed by update() and not looked at yet. */
-  isNew: boolean;
   directories: Trail['directories'];
   /** Links on the way, and whatever else is not the path itself. */
   entries: Trail['entries'];
+  /** Undefined until it has been looked at. */
   content: Content | undefined;
 }
 
@@ -41,10 +36,9 @@ const attemptsToWatch = 5;
 
 /**
  * Reports that files hold something else than before, whether they were written, renamed over, or reached through a
- * link that was swapped. Events only say where to look; contents decide. Once `ready` has resolved no change is missed.
+ * link that was swapped. Events only say where to look; contents decide. Once `update` has resolved no change is missed.
  */
 export class FileWatcher {
-  readonly ready: Promise<void>;
   readonly #onChange: FileWatcherOptions['onChange'];
   readonly #log: Log;
   readonly #settle: number;
@@ -64,22 +58,30 @@ export class FileWatcher {
   #looking: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor({ files, directories = [], settle = 200, poll = 60_000, onChange, log }: FileWatcherOptions) {
+  constructor({ settle = 200, poll = 60_000, onChange, log }: FileWatcherOptions) {
     this.#onChange = onChange;
     this.#log = log;
     this.#settle = settle;
     this.#poll = poll;
-    this.#list(files, directories, false);
-    this.ready = this.#look();
     this.#schedulePoll();
   }
 
-  /** Watches these paths from now on. What is new among them and changed in the last ten minutes is reported once. */
-  update(files: readonly string[], directories: readonly string[] = []): void {
+  /**
+   * Watches these absolute paths, there or not, from now on. What is new among them and changed in the last ten minutes is reported once.
+   * @param directories in which files, and directories of files, may appear; only names are compared there
+   * @returns when it has looked at them
+   */
+  update(files: readonly string[], directories: readonly string[] = []): Promise<void> {
     const wanted = new Set([...files, ...directories]);
     for (const path of this.#targets.keys()) if (!wanted.has(path)) this.#targets.delete(path);
-    this.#list(files, directories, true);
-    void this.#look();
+    const add = (path: string, isDirectory: boolean) => {
+      if (this.#targets.has(path)) return;
+      this.#targets.set(path, { ...none, isDirectory, content: undefined });
+      this.#dirty.add(path);
+    };
+    for (const path of files) add(path, false);
+    for (const path of directories) add(path, true);
+    return this.#look();
   }
 
   /** Ends after a callback that is under way. */
@@ -89,16 +91,6 @@ export class FileWatcher {
     clearTimeout(this.#pollTimer);
     await this.#looking;
     await this.#watcher?.close();
-  }
-
-  #list(files: readonly string[], directories: readonly string[], isNew: boolean): void {
-    const add = (path: string, isDirectory: boolean) => {
-      if (this.#targets.has(path)) return;
-      this.#targets.set(path, { ...none, isDirectory, isNew, content: undefined });
-      this.#dirty.add(path);
-    };
-    for (const path of files) add(path, false);
-    for (const path of directories) add(path, true);
   }
 
   #schedulePoll(): void {
@@ -215,10 +207,9 @@ export class FileWatcher {
       if (target === undefined) return;
       const now = Date.now();
       const content = target.isDirectory ? directoryContent(path) : fileContent(path, target.content, now);
-      const isOther = target.content === undefined ? target.isNew && now - content.changedAt < recent : target.content.state !== content.state;
+      const isOther = target.content === undefined ? now - content.changedAt < recent : target.content.state !== content.state;
       if (isOther) changed.push(path);
       target.content = content;
-      target.isNew = false;
     });
     return changed;
   }

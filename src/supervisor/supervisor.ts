@@ -51,9 +51,8 @@ export class Supervisor {
     this.#tickets = new TicketSecret({ log, onChange: (ticketSecret) => this.#workers.send({ type: 'ticketSecret', ticketSecret }) });
     // Files are named to the watchers after they were read. Both report what is new to them and has changed lately, so
     // that no change falls in between.
-    this.#configWatcher = new FileWatcher({ files: [], log, onChange: () => this.#enqueue(() => this.#reloadChanged()) });
+    this.#configWatcher = new FileWatcher({ log, onChange: () => this.#enqueue(() => this.#reloadChanged()) });
     this.#certificateWatcher = new FileWatcher({
-      files: [],
       log,
       onChange: async (paths) => {
         await this.#enqueue(() => this.#identities.recheck(paths));
@@ -216,8 +215,8 @@ export class Supervisor {
   /** The configuration with the authorities that it names, all pairs of certificate and key, and responses given by hand. */
   #watchFiles(): void {
     const { config, files } = this.#configuration;
-    this.#configWatcher.update([config.file, ...files.clientAuthorities.keys(), ...backendFileNames(config)]);
-    this.#certificateWatcher.update(this.#identities.files, this.#identities.directories);
+    void this.#configWatcher.update([config.file, ...files.clientAuthorities.keys(), ...backendFileNames(config)]);
+    void this.#certificateWatcher.update(this.#identities.files, this.#identities.directories);
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
