@@ -31,6 +31,8 @@ function make(now?: () => number) {
 const fingerprint = ({ certificate }: Issued) => certificate.fingerprint256.replaceAll(':', '').toLowerCase();
 const pairIn = (...directory: string[]) => ({ certificate: join(...directory, 'fullchain.pem'), key: join(...directory, 'privkey.pem') });
 
+const everything = (store: CertificateStore) => [...store.files(), ...store.directories()];
+
 test('RSA, ECDSA and Ed25519 of one virtual host are served together', async (t) => {
   const directory = await folder(t);
   const issued = await Promise.all((['rsa', 'ecdsa', 'ed25519'] as const).map((keyType) => intermediate.issue({ keyType, names: ['shop.example.org'] })));
@@ -99,7 +101,7 @@ test('key and certificate written apart: the old pair serves until both match, t
 
   await writeFile(source.key, renewed.keyPem);
   await store.recheck([source.key]);
-  await store.recheck();
+  await store.recheck(everything(store));
   assert.deepEqual(serving('shop.example.org'), [fingerprint(renewed)]);
   assert.deepEqual(changes, [`shop.example.org ${fingerprint(renewed)}`]);
   assert.deepEqual(codes('shop.example.org'), []);
@@ -111,12 +113,13 @@ test('a file cut off between two blocks does not cost the issuer; asking for eve
   const [old, renewed] = [await intermediate.issue({ names: ['shop.example.org'] }), await intermediate.issue({ names: ['shop.example.org'] })];
   await put(source, old);
   const { store, serving, codes } = make();
-  await store.load(configuration([{ serverName: 'shop.example.org', certificates: [source] }]));
+  const config = configuration([{ serverName: 'shop.example.org', certificates: [source] }]);
+  await store.load(config);
   await put(source, { ...renewed, chainPem: renewed.pem });
   await store.recheck([source.certificate, source.key]);
   assert.deepEqual(serving('shop.example.org'), [fingerprint(old)]);
   assert.deepEqual(codes('shop.example.org'), ['chain_incomplete']);
-  await store.recheck();
+  await store.load(config);
   assert.deepEqual(serving('shop.example.org'), [fingerprint(renewed)]);
 });
 
@@ -158,7 +161,7 @@ test('touched files, the same bytes again, are no change', async (t) => {
   const { store, changes } = make();
   await store.load(configuration([{ serverName: 'shop.example.org', certificates: [source] }]));
   await put(source, issued);
-  await store.recheck();
+  await store.recheck(everything(store));
   assert.deepEqual(changes, []);
 });
 
@@ -270,12 +273,12 @@ test('a certificates_dir that cannot be listed for a while changes nothing but s
   const config = configuration([{ serverName: 'shop.example.org' }], directory);
   await store.load(config);
   await rename(directory, `${directory}.away`);
-  await store.recheck();
+  await store.recheck(everything(store));
   await store.load(config);
   assert.deepEqual(serving('shop.example.org'), [fingerprint(issued)]);
   assert.deepEqual(codes(), ['directory_unreadable']);
   await rename(`${directory}.away`, directory);
-  await store.recheck();
+  await store.recheck(everything(store));
   assert.deepEqual([codes(), codes('shop.example.org'), changes], [[], [], []]);
 });
 

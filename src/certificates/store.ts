@@ -55,16 +55,16 @@ export class CertificateStore {
   }
 
   /**
-   * Reads again the pairs that depend on one of `paths`, or all of them; `[]` reads none and only looks at the clock. Then
+   * Reads again the pairs that depend on one of `paths`; `[]` reads none and only looks at the clock. Then
    * reports every virtual host whose certificates are others now.
    */
-  recheck(paths?: readonly string[]): Promise<void> {
+  recheck(paths: readonly string[]): Promise<void> {
     return this.#enqueue(async () => {
       const directory = this.#config?.certificatesDir;
-      if (directory !== undefined && (paths === undefined || paths.includes(directory))) this.#scan(this.#pairs);
-      const changed = paths && new Set(paths);
-      const affected = [...this.#pairs.values()].filter((pair) => changed === undefined || !pair.read || dependencies(pair).some((file) => changed.has(file)));
-      await inSlices(affected, (pair) => this.#read(pair, paths === undefined));
+      if (directory !== undefined && paths.includes(directory)) this.#scan(this.#pairs);
+      const changed = new Set(paths);
+      const affected = [...this.#pairs.values()].filter((pair) => !pair.read || dependencies(pair).some((file) => changed.has(file)));
+      await inSlices(affected, (pair) => this.#read(pair, false));
       const before = this.#assigned.certificates;
       this.#assign();
       const others = this.#others(before);
