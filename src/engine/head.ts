@@ -50,22 +50,22 @@ const refuseResponse: Refuse = (_code, cause) => new ProxyError('backend_bad_res
  * The offset behind the empty lines before a request, of which there may be two: old clients send one after a body (RFC 9112, 2.2).
  * @throws ProxyError bad_request at the third
  */
-export function skipEmptyLines(bytes: Buffer, start: number): number {
-  let at = start;
+function skipEmptyLines(bytes: Buffer): number {
+  let at = 0;
   while (bytes[at] === CR && bytes[at + 1] === LF) at += 2;
-  if (at > start + 4) throw refuseRequest('bad_request', 'empty lines instead of a request');
+  if (at > 4) throw refuseRequest('bad_request', 'empty lines instead of a request');
   return at;
 }
 
 /**
- * Where the request head that begins at `start` ends: the offset behind its CRLFCRLF, or -1 when more bytes are needed. Empty
+ * Where the request head ends: the offset behind its CRLFCRLF, or -1 when more bytes are needed. Empty
  * lines before it belong to it.
  * @param from how far an earlier call has searched in vain: a head in many tiny segments costs no more than one in a single segment
  * @throws ProxyError head_too_large, target_too_long; bad_request as soon as an unfinished head holds a byte that no head may hold: its
  *   sender may believe that it is finished, and wait
  */
-export function findHeadEnd(bytes: Buffer, from: number, start = 0): number {
-  const begin = skipEmptyLines(bytes, start);
+export function findHeadEnd(bytes: Buffer, from: number): number {
+  const begin = skipEmptyLines(bytes);
   const end = findEmptyLine(bytes, Math.max(begin, from - 3));
   if ((end === -1 ? bytes.length : end) - begin > MAX_REQUEST_LINE && !bytes.subarray(begin, begin + MAX_REQUEST_LINE + 1).includes(CR)) {
     throw new ProxyError('target_too_long', `request line of more than ${MAX_REQUEST_LINE} bytes`);
@@ -80,10 +80,10 @@ export function findHeadEnd(bytes: Buffer, from: number, start = 0): number {
  * @param lenient lines may end with a bare LF
  * @throws ProxyError backend_bad_response
  */
-export function findResponseHeadEnd(bytes: Buffer, from: number, lenient: boolean, start = 0): number {
-  const end = lenient ? findLenientEmptyLine(bytes, Math.max(start, from - 2)) : findEmptyLine(bytes, Math.max(start, from - 3));
-  refuseTooLarge(bytes, start, end, refuseResponse);
-  if (end === -1 && !lenient) refuseHopeless(bytes, start, Math.max(start, from), refuseResponse);
+export function findResponseHeadEnd(bytes: Buffer, from: number, lenient: boolean): number {
+  const end = lenient ? findLenientEmptyLine(bytes, Math.max(0, from - 2)) : findEmptyLine(bytes, Math.max(0, from - 3));
+  refuseTooLarge(bytes, 0, end, refuseResponse);
+  if (end === -1 && !lenient) refuseHopeless(bytes, 0, from, refuseResponse);
   return end;
 }
 
