@@ -226,9 +226,10 @@ export class Http1Connection implements ClientConnection, TurnOwner, CollectedTa
 
   #readBody(exchange: Exchange): void {
     this.#turn.isHesitant = false;
+    const { lent } = this.#requests;
     let trailers: readonly Field[] | undefined;
     try {
-      trailers = this.#requests.readBody((piece, lent) => {
+      trailers = this.#requests.readBody((piece) => {
         if (exchange.isOver) this.#left -= piece.length;
         else if (!exchange.body(lent ? piece : Buffer.from(piece), lent?.hold())) this.#bodyReads.block();
       });

@@ -3,25 +3,21 @@ import type { BackendAddress } from '../config/values.ts';
 import { contained, tellLast } from '../proxy/contained.ts';
 import type { Timed } from '../proxy/deadlines.ts';
 import type { BackendRequest, BackendStream, Recipient } from '../proxy/engine.ts';
+import type { Field } from '../proxy/headers.ts';
 import { ProxyError, type ProxyErrorCode } from '../proxy/proxy-error.ts';
+import { AnswerReads, type AnswerTaker } from './answer-reads.ts';
 import { type Beginning, connectFailure, connectTimeout, lossFacts, openSocket } from './backend-socket.ts';
 import type { BackendTls } from './backend-tls.ts';
-import { BodyReader } from './body-reader.ts';
 import { failedWrite, isEndOfReset, readsOnAfterFailedWrite } from './early-answer.ts';
-import { findResponseHeadEnd } from './head.ts';
 import { MessageWriter } from './message-writer.ts';
-import { ReadBuffer } from './read-buffer.ts';
+import type { ReadBuffer } from './read-buffer.ts';
 import type { ResponseHead } from './response-head.ts';
-import { ResponseScanner } from './response-scanner.ts';
-import { sharedBytes } from './socket-reads.ts';
+import { ResponseReader } from './response-reader.ts';
 import { joinTunnel } from './tunnel.ts';
 
 /** Most applications close an idle connection after 5 s. */
 const IDLE = 4_000;
-const NOTHING = Buffer.alloc(0);
 const CLOSED = new Error('closed');
-/** Up to here, copying what was read costs less than giving the buffer away. */
-const SMALL = 8_192;
 
 /** What becomes of a connection. */
 export interface UpstreamOwner {
@@ -33,7 +29,7 @@ export interface UpstreamOwner {
 }
 
 /** A connection to a backend that speaks HTTP/1.1 (RFC 9112), and carries one request at a time. */
-export class UpstreamConnection implements BackendStream, Timed {
+export class UpstreamConnection implements BackendStream, AnswerTaker, Timed {
   deadline = Infinity;
   isConnected = false;
   /** Undefined for plain TCP. */
@@ -43,15 +39,9 @@ export class UpstreamConnection implements BackendStream, Timed {
   readonly #owner: UpstreamOwner;
   readonly #socket: net.Socket;
   readonly #writer: MessageWriter;
-  readonly #scanner = new ResponseScanner();
+  readonly #answers = new ResponseReader();
   /** The backend has accepted it; the handshake, if any, may be under way. */
   #isAccepted = false;
-  /** Where the next bytes of a body go. */
-  #reading: ReadBuffer | undefined;
-  /** Whose bytes are being looked at. */
-  #lent: ReadBuffer | undefined;
-  #input: Buffer = NOTHING;
-  #searched = 0;
   #recipient: Recipient | undefined;
   #request: BackendRequest | undefined;
   /** Given away after a 101. */
@@ -61,7 +51,6 @@ export class UpstreamConnection implements BackendStream, Timed {
   #isSent = false;
   /** A byte of the answer has come. */
   #isAnswering = false;
-  #body: BodyReader | undefined;
   #persistent = false;
   /** How long it may be idle, in ms. */
   #idle = IDLE;
@@ -72,16 +61,14 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.prelude = prelude;
     this.#backend = backend;
     this.#owner = owner;
-    // Reading into a buffer of our own instead of a new one each time saves a tenth of a small request.
-    const onread = { buffer: () => this.#readBuffer(), callback: (length: number, bytes: Uint8Array) => this.#onRead(length, bytes as Buffer) };
     // Node does not read like this through one socket into another.
     const isStream = tls !== undefined && prelude !== undefined;
-    const socket = openSocket(backend, { tls, prelude, protocol: 'http/1.1' }, isStream ? {} : { onread });
+    const socket = openSocket(backend, { tls, prelude, protocol: 'http/1.1' }, isStream ? {} : { onread: new AnswerReads(this).onread });
     this.#socket = socket;
     if (!mayTunnel) readsOnAfterFailedWrite(socket);
     this.#writer = new MessageWriter(socket);
     const on = contained(socket, (error) => this.fault(error));
-    if (isStream) on('data', (bytes: Buffer) => this.#read(bytes));
+    if (isStream) on('data', (bytes: Buffer) => this.take(bytes));
     on('connect', () => {
       this.#isAccepted = true;
     });
@@ -164,100 +151,64 @@ export class UpstreamConnection implements BackendStream, Timed {
 
   // The answer.
 
-  #readBuffer(): Buffer {
-    if (this.#body) return (this.#reading ??= ReadBuffer.take()).bytes;
-    // Most answers are small, and bytes that were used just now are in the processor's cache.
-    this.#reading?.hold()();
-    this.#reading = undefined;
-    return sharedBytes;
+  get isWithinBody(): boolean {
+    return this.#answers.isWithinBody;
   }
 
-  /**
-   * @param bytes the beginning of them was read
-   * @returns false to stop reading
-   */
-  #onRead(length: number, bytes: Buffer): boolean {
-    const read = bytes.subarray(0, length);
-    if (length <= SMALL) {
-      this.#read(read);
-    } else {
-      const buffer = this.#reading ?? ReadBuffer.copyOf(read);
-      this.#reading = undefined;
-      this.#lent = buffer;
-      const release = buffer.hold();
-      this.#read(buffer.bytes.subarray(0, length));
-      this.#lent = undefined;
-      release();
-    }
-    // The beginning of something must not be read over.
-    if (this.#input.length > 0) this.#input = Buffer.from(this.#input);
-    return true;
-  }
-
-  #read(bytes: Buffer): void {
+  take(bytes: Buffer, lent?: ReadBuffer): void {
     if (this.#isTunnel) return;
     const recipient = this.#recipient;
     // What a backend says without being asked could be taken for the answer to the next request.
     if (!recipient) return this.abort();
+    const answers = this.#answers;
     this.#isAnswering = true;
-    this.#input = this.#input.length === 0 ? bytes : Buffer.concat([this.#input, bytes]);
+    answers.add(bytes, lent);
     try {
-      while (this.#input.length > 0 && this.#recipient === recipient) {
-        if (!(this.#body ? this.#readBody(recipient, this.#body) : this.#readHead(recipient))) break;
+      while (answers.waiting > 0 && this.#recipient === recipient) {
+        if (answers.isWithinBody) this.#readBody(recipient);
+        else if (!this.#readHead(recipient)) break;
       }
       if (this.#recipient === recipient) recipient.flush();
     } catch (error) {
       this.#reject(error);
     }
+    answers.keep();
   }
 
   /** @returns false when more bytes are needed */
   #readHead(recipient: Recipient): boolean {
-    const request = this.#request!;
-    const { httpVersion, keepAlive, lenient } = request.route;
-    const end = findResponseHeadEnd(this.#input, this.#searched, lenient);
-    if (end === -1) {
-      this.#searched = this.#input.length;
-      // Another protocol may never send the end of a head.
-      if (!looksLikeHttp(this.#input)) throw this.#error('backend_bad_response', "the backend's answer is malformed", { cause: 'not HTTP/1' });
-      return false;
-    }
-    const scanned = this.#scanner.scan(this.#input, end, lenient);
-    this.#searched = 0;
-    this.#input = end === this.#input.length ? NOTHING : this.#input.subarray(end);
+    const { method, upgrade, route } = this.#request!;
+    const scanned = this.#answers.readHead(route.lenient);
+    if (!scanned) return false;
     if (scanned.status >= 100 && scanned.status < 200 && scanned.status !== 101) {
       recipient.informed(scanned.status, scanned.fields);
       return true;
     }
-    const head = this.#scanner.parse(scanned, request.method, request.upgrade);
+    const head = this.#answers.beginAnswer(scanned, method, upgrade);
     if (head.status === 101) {
       this.#switch(recipient, head);
       return false;
     }
-    this.#persistent = head.persistent && !request.upgrade && httpVersion !== '1.0' && keepAlive;
+    this.#persistent = head.persistent && !upgrade && route.httpVersion !== '1.0' && route.keepAlive;
     this.#idle = Math.min(IDLE, head.idle ?? IDLE);
     recipient.answered(head);
-    this.#body = new BodyReader(head.delimiter, 'backend_bad_response');
-    if (this.#body.done && this.#recipient === recipient) this.#complete(recipient, this.#body);
+    if (!this.isWithinBody && this.#recipient === recipient) this.#complete(recipient, []);
     return true;
   }
 
-  #readBody(recipient: Recipient, body: BodyReader): boolean {
-    const lent = this.#lent;
-    const taken = body.read(this.#input, (piece) => recipient.received(lent ? piece : Buffer.from(piece), lent?.hold()));
-    this.#input = taken === this.#input.length ? NOTHING : this.#input.subarray(taken);
-    if (body.done) this.#complete(recipient, body);
-    return true;
+  #readBody(recipient: Recipient): void {
+    const { lent } = this.#answers;
+    const trailers = this.#answers.readBody((piece) => recipient.received(lent ? piece : Buffer.from(piece), lent?.hold()));
+    if (trailers) this.#complete(recipient, trailers);
   }
 
-  #complete(recipient: Recipient, { trailers }: BodyReader): void {
+  #complete(recipient: Recipient, trailers: readonly Field[]): void {
     this.#recipient = undefined;
-    this.#body = undefined;
     // Bytes behind an answer would be taken for the next one (CVE-2026-48931 and others are such queues).
     if (
       this.#persistent &&
       this.#isSent &&
-      this.#input.length === 0 &&
+      this.#answers.waiting === 0 &&
       this.#socket.writableLength === 0 &&
       this.#idle > 0 &&
       !this.#socket.destroyed &&
@@ -278,18 +229,17 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.#recipient = undefined;
     socket.pause();
     this.#isTunnel = true;
-    if (this.#input.length > 0) socket.unshift(Buffer.from(this.#input));
-    this.#input = NOTHING;
+    const early = this.#answers.drop();
+    if (early.length > 0) socket.unshift(Buffer.from(early));
     recipient.switched(head, (client, idle) => joinTunnel(client, socket, idle));
   }
 
   #peerEnded(): void {
     if (this.#isTunnel) return;
     const recipient = this.#recipient;
-    const body = this.#body;
-    if (recipient && body?.endsWithConnection && !isEndOfReset(this.#socket)) {
+    if (recipient && this.#answers.endsWithConnection && !isEndOfReset(this.#socket)) {
       this.#persistent = false;
-      this.#complete(recipient, body);
+      this.#complete(recipient, []);
     } else {
       this.#fail(failedWrite(this.#socket) ?? CLOSED);
       this.abort();
@@ -301,7 +251,7 @@ export class UpstreamConnection implements BackendStream, Timed {
     if (!this.#recipient) return;
     const facts = lossFacts(error);
     if (!this.isConnected) this.#give(connectFailure(error, this.#isAccepted, this.#backend));
-    else if (this.#body) this.#give(this.#error('backend_closed', 'the backend broke off its answer; the client was cut', facts));
+    else if (this.isWithinBody) this.#give(this.#error('backend_closed', 'the backend broke off its answer; the client was cut', facts));
     else if (!this.#isReused || this.#isAnswering) this.#give(this.#error('backend_closed', 'the backend closed the connection without an answer', facts));
     else {
       this.#owner.stale();
@@ -323,8 +273,4 @@ export class UpstreamConnection implements BackendStream, Timed {
     this.abort();
     if (recipient) tellLast(recipient, () => recipient.failed(error));
   }
-}
-
-function looksLikeHttp(input: Buffer): boolean {
-  return 'HTTP/1.'.startsWith(input.toString('latin1', 0, 7));
 }
