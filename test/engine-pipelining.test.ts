@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { HttpFront } from '../src/engine/http-front.ts';
 import { answering, RawBackend, messages } from './support/backend.ts';
+import { LeapingClock } from './support/clock.ts';
 import { configOf } from './support/config.ts';
 import { both, startFront } from './support/front.ts';
+import { slowBackend } from './support/slow-backend.ts';
 
 /** One request behind the other on a client's connection (RFC 9112, 9.3), whatever becomes of the one before. */
 
@@ -136,4 +138,30 @@ both('a client that has closed its side gets the answer that is on its way, and 
   assert.equal((await client.answer()).status, 413);
   assert.equal(await client.toEnd(), '');
   assert.equal(client.reset, false);
+});
+
+both('a request behind a body that nobody wanted has as much time as any', async (t, engine) => {
+  const accept = t.mock.method(HttpFront.prototype, 'accept');
+  const clock = new LeapingClock(t);
+  const backend = await slowBackend(t);
+  const routes = [{ backends: [backend.url], max_connections: 1 }];
+  const front = await startFront(t, configOf({ engine, routes }, { timeouts: { queue: '10s' } }));
+  const [busy, client] = [await front.connect(), await front.connect()];
+  busy.send(get('/slow'));
+  await backend.asked();
+  const socket = accept.mock.calls[1]?.arguments[0];
+  const arrive = async (bytes: string): Promise<void> => {
+    const before = socket?.bytesRead ?? 0;
+    client.send(bytes);
+    while (socket?.bytesRead !== before + bytes.length) await immediate();
+  };
+  // The end of the body comes while its request still waits for a place.
+  await arrive(request('POST /x', 'Content-Length: 9\r\n', 'some'));
+  await arrive(` body${get('/next')}`);
+  await clock.leap(front, 10_000);
+  assert.equal((await client.answer()).status, 503);
+  // Longer than a client is listened to that has its answer.
+  await clock.leap(front, 6_000);
+  backend.release();
+  assert.equal((await client.answer()).status, 200);
 });

@@ -273,24 +273,21 @@ export class Http1Connection implements ClientConnection, TurnOwner, CollectedTa
   /** Goes on to the next request when this one is read and answered. */
   answered(): void {
     if (!this.#turn.isAnswered || !this.#exchange?.isOver) return;
-    if (this.#isTunnel) {
-      this.#host.left(this);
-    } else if (this.#turn.isLast && !this.#requests.isWithinBody) {
-      this.#exchange = undefined;
-      this.#lingerEnd = performance.now() + MAX_LINGER;
-      this.#linger();
-    } else if (this.#requests.isWithinBody) {
-      this.resumeBody();
+    if (this.#isTunnel) return this.#host.left(this);
+    const hasRest = this.#requests.isWithinBody;
+    if (!hasRest) this.#exchange = undefined;
+    if (hasRest || this.#turn.isLast) {
       this.#lingerEnd = performance.now() + MAX_LINGER;
       if (this.#turn.isLast) this.#linger();
       else this.#listen();
-    } else {
-      this.#exchange = undefined;
-      if (this.#host.isHurrying || this.#isOutdated) return this.endSoon();
-      this.#limit(this.#host.timeouts.keepAlive);
-      if (this.#socket.isPaused()) this.#socket.resume();
-      this.#advance();
+      // What comes of it may be the next request already.
+      if (hasRest) this.resumeBody();
+      return;
     }
+    if (this.#host.isHurrying || this.#isOutdated) return this.endSoon();
+    this.#limit(this.#host.timeouts.keepAlive);
+    if (this.#socket.isPaused()) this.#socket.resume();
+    this.#advance();
   }
 
   /** Closing on unread input would reset the connection, and the client could lose the answer with it (RFC 9112, 9.6). */

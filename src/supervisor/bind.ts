@@ -97,8 +97,11 @@ async function removeStaleSocket(file: string, name: string): Promise<void> {
   if (!status) return;
   if (!status.isSocket()) throw new ListenError(`cannot listen on ${name}: ${file} exists and is not a socket`);
   const answered = await new Promise<boolean>((resolve) => {
-    const probe = net.connect(file, () => resolve(true)).once('error', () => resolve(false));
-    probe.once('connect', () => probe.destroy());
+    const probe = net.connect(file).once('error', () => resolve(false));
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
   });
   if (answered) throw listenError(name, -constants.errno.EADDRINUSE);
   await unlink(file);
