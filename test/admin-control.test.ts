@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { stat, writeFile } from 'node:fs/promises';
-import path from 'node:path';
+import { stat } from 'node:fs/promises';
 import test from 'node:test';
 import { askSupervisor, ControlError, serveControl } from '../src/admin/control.ts';
 import { temporaryFolder } from './support/program.ts';
@@ -13,7 +12,7 @@ test('a request gets its handler’s answer as JSON, over a socket for the owner
   });
   assert.deepEqual(await askSupervisor(folder.path, 'GET', '/status'), { pid: 7 });
   assert.deepEqual(await askSupervisor(folder.path, 'POST', '/refresh?name=a%20b'), { name: 'a b' });
-  assert.equal((await stat(path.join(folder.path, 'control.sock'))).mode & 0o777, 0o600);
+  assert.equal((await stat(folder.file('control.sock'))).mode & 0o777, 0o600);
   await control.close();
   await assert.rejects(askSupervisor(folder.path, 'GET', '/status'), { name: 'NotRunning', message: /nothing answers there/ });
 });
@@ -36,7 +35,7 @@ test('refusals come back in the supervisor’s words; faults do not end it', asy
 
 test('the socket of a supervisor that died is replaced', async () => {
   await using folder = await temporaryFolder();
-  await writeFile(path.join(folder.path, 'control.sock'), '');
+  await folder.put('control.sock', '');
   const control = await serveControl(folder.path, { 'GET /': () => 1 });
   assert.equal(await askSupervisor(folder.path, 'GET', '/'), 1);
   await control.close();

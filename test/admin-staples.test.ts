@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import * as http from 'node:http';
-import path from 'node:path';
 import test from 'node:test';
 import { askSupervisor, askSupervisorForEach, serveControl } from '../src/admin/control.ts';
 import { type Refreshed, stapleHandlers } from '../src/admin/staples.ts';
@@ -109,7 +108,7 @@ test('import: the body as it came, and the refusal with its code', async () => {
 test('a body without end is cut off', async () => {
   await using folder = await temporaryFolder();
   const control = await serveControl(folder.path, { 'POST /': () => assert.fail() });
-  const request = http.request({ socketPath: path.join(folder.path, 'control.sock'), method: 'POST', path: '/' });
+  const request = http.request({ socketPath: folder.file('control.sock'), method: 'POST', path: '/' });
   request.on('error', () => {}); // it may still be writing when the answer comes
   request.write(Buffer.alloc(2 * 1024 * 1024));
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];

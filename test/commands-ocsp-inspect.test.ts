@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
-import path from 'node:path';
+import { readFile } from 'node:fs/promises';
 import test, { after } from 'node:test';
 import { inspect } from '../src/commands/ocsp/inspect.ts';
 import { request, type RequestOptions } from '../src/commands/ocsp/request.ts';
@@ -14,11 +13,7 @@ import { needs } from './support/tools.ts';
 
 const folder = await temporaryFolder();
 after(() => folder[Symbol.asyncDispose]());
-const file = (name: string): string => path.join(folder.path, name);
-async function put(name: string, content: Uint8Array | string): Promise<string> {
-  await writeFile(file(name), content);
-  return file(name);
-}
+const { file, put } = folder;
 
 const pki = await scene();
 const { ca, leaf, delegate, subject } = pki;

@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import path from 'node:path';
 import test, { after } from 'node:test';
 import { parseMoment } from '../src/commands/ocsp/moment.ts';
 import { verify, type VerifyOptions } from '../src/commands/ocsp/verify.ts';
@@ -13,11 +11,7 @@ import { seeded } from './support/random.ts';
 
 const folder = await temporaryFolder();
 after(() => folder[Symbol.asyncDispose]());
-const file = (name: string): string => path.join(folder.path, name);
-async function put(name: string, content: Uint8Array | string): Promise<string> {
-  await writeFile(file(name), content);
-  return file(name);
-}
+const { file, put } = folder;
 
 const pki = await scene();
 const { ca, leaf, subject } = pki;

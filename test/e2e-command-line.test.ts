@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
-import path from 'node:path';
 import test from 'node:test';
 import { stringify } from 'yaml';
 import packageJson from '../package.json' with { type: 'json' };
@@ -65,7 +64,7 @@ test('--version is that of the package', async () => {
 
 test('without a running program, status says so and exits 1', async () => {
   await using folder = await temporaryFolder();
-  const file = path.join(folder.path, 'config.yaml');
+  const file = folder.file('config.yaml');
   const host = { server_name: 'a.test', backends: ['http://127.0.0.1:9'] };
   await writeFile(file, stringify({ listen: [{ address: '127.0.0.1:0', protocol: 'http' }], state_dir: 'state', virtual_hosts: [host] }));
   const { code, stdout, stderr } = await staplegate('status', '--config', file);

@@ -4,7 +4,7 @@ import path from 'node:path';
 import test from 'node:test';
 import packageJson from '../package.json' with { type: 'json' };
 import { copyCheckout, npmCi, standIns } from './support/installation.ts';
-import { execute, type Finished, temporaryFolder } from './support/program.ts';
+import { execute, type Finished, type TemporaryFolder, temporaryFolder } from './support/program.ts';
 import { needs } from './support/tools.ts';
 
 /**
@@ -12,16 +12,16 @@ import { needs } from './support/tools.ts';
  * the packages that are installed here and writes down how it was called.
  */
 class Target implements AsyncDisposable {
-  readonly #folder: { path: string } & AsyncDisposable;
+  readonly #folder: TemporaryFolder;
   readonly destdir: string;
   readonly checkout: string;
   readonly #bin: string;
 
-  private constructor(folder: { path: string } & AsyncDisposable) {
+  private constructor(folder: TemporaryFolder) {
     this.#folder = folder;
-    this.destdir = path.join(folder.path, 'root');
+    this.destdir = folder.file('root');
     this.checkout = this.file('/opt/staplegate');
-    this.#bin = path.join(folder.path, 'bin');
+    this.#bin = folder.file('bin');
   }
 
   static async prepared(): Promise<Target> {
@@ -159,7 +159,7 @@ test('without root, or from another folder, nothing is touched', async () => {
     ['npm', 'install', 'ln', 'chmod', 'chgrp', 'systemctl', 'systemd-sysusers'].map((name) => [name, 'echo "touched: $0 $*"; exit 99']),
   );
   const run = async (uid: number, DESTDIR: string, ...args: string[]) => {
-    const bin = await standIns(path.join(folder.path, `bin-${uid}`), { ...forbidden, id: `echo ${uid}` });
+    const bin = await standIns(folder.file(`bin-${uid}`), { ...forbidden, id: `echo ${uid}` });
     return execute(path.join(checkout, 'scripts/install-service.sh'), args, { env: { DESTDIR, PATH: `${bin}:/usr/bin:/bin` } });
   };
 
@@ -167,7 +167,7 @@ test('without root, or from another folder, nothing is touched', async () => {
   assert.deepEqual([user.code, user.stdout], [1, '']);
   assert.match(user.stderr, /run it as root/);
 
-  for (const destdir of ['', path.join(folder.path, 'empty')]) {
+  for (const destdir of ['', folder.file('empty')]) {
     const elsewhere = await run(0, destdir);
     assert.deepEqual([elsewhere.code, elsewhere.stdout], [1, '']);
     assert.ok(elsewhere.stderr.includes(`git clone ${checkout} ${destdir}/opt/staplegate\n`), elsewhere.stderr);

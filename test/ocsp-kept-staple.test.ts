@@ -88,7 +88,7 @@ test('a failed refresh writes down the failure and leaves the file of the respon
 
 test('a disk that cannot be written costs one warning and no staple', async () => {
   await using folder = await temporaryFolder();
-  const file = path.join(folder.path, 'not-a-folder');
+  const file = folder.file('not-a-folder');
   await writeFile(file, '');
   await using responder = await FaultyResponder.start(authority);
   await using own = await Scene.open({ directory: file, clock: new VirtualClock(Date.now()) });

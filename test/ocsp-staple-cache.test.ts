@@ -47,8 +47,8 @@ test('what is stored is loaded again: raw DER and a JSON beside it, for the owne
 test('a folder that others can read is closed to them, and what a crash left half-written is removed', async () => {
   await using folder = await temporaryFolder();
   await chmod(folder.path, 0o755);
-  await writeFile(path.join(folder.path, `.${stem}.der.0123456789ab.tmp`), 'half');
-  await writeFile(path.join(folder.path, `${stem}.der`), 'whole');
+  await folder.put(`.${stem}.der.0123456789ab.tmp`, 'half');
+  await folder.put(`${stem}.der`, 'whole');
   await using opened = await openCache(folder.path);
   assert.equal(await mode(folder.path), '700');
   const names = await readdir(folder.path);
@@ -61,7 +61,7 @@ test('a folder that others can read is closed to them, and what a crash left hal
 
 test('a folder that a link leads to keeps its mode', async () => {
   await using folder = await temporaryFolder();
-  const [elsewhere, link] = [path.join(folder.path, 'elsewhere'), path.join(folder.path, 'ocsp')];
+  const [elsewhere, link] = [folder.file('elsewhere'), folder.file('ocsp')];
   await mkdir(elsewhere);
   await chmod(elsewhere, 0o755);
   await symlink(elsewhere, link);
@@ -117,12 +117,12 @@ test('a write that fails half-way keeps the old response, leaves nothing behind,
   assert.match(said[0] ?? '', /\.der cannot be written: EFBIG.*state_dir/);
   assert.match(said[1] ?? '', /can be written again/);
   assert.deepEqual((await readdir(folder.path)).sort(), [`${stem}.der`, `${stem}.json`]);
-  assert.equal(await readFile(path.join(folder.path, `${stem}.der`), 'utf8'), 'old');
+  assert.equal(await readFile(folder.file(`${stem}.der`), 'utf8'), 'old');
 });
 
 test('a folder that cannot be made is a warning, and nothing throws', async () => {
   await using folder = await temporaryFolder();
-  const file = path.join(folder.path, 'file');
+  const file = folder.file('file');
   await writeFile(file, '');
   await using opened = await openCache(path.join(file, 'ocsp'));
   const { cache, log } = opened;
@@ -146,16 +146,16 @@ test('what cannot be a response is quarantined: a link, a pipe, a folder', async
   await using folder = await temporaryFolder();
   await using opened = await openCache(folder.path);
   const { cache, log } = opened;
-  const file = path.join(folder.path, `${stem}.der`);
-  await writeFile(path.join(folder.path, 'secret'), 'secret');
-  const make = [() => symlink(path.join(folder.path, 'secret'), file), () => mkdir(file), () => void execFileSync('mkfifo', [file])];
+  const file = folder.file(`${stem}.der`);
+  await folder.put('secret', 'secret');
+  const make = [() => symlink(folder.file('secret'), file), () => mkdir(file), () => void execFileSync('mkfifo', [file])];
   for (const [i, one] of make.entries()) {
     await one();
     assert.equal((await cache.load(key, 100)).der, undefined);
-    assert.equal((await readdir(path.join(folder.path, 'quarantine'))).length, i + 1);
+    assert.equal((await readdir(folder.file('quarantine'))).length, i + 1);
     assert.equal(log.of('warn').at(-1)?.facts.code, 'cache_damaged');
   }
-  assert.equal(await readFile(path.join(folder.path, 'secret'), 'utf8'), 'secret');
+  assert.equal(await readFile(folder.file('secret'), 'utf8'), 'secret');
 });
 
 test('the quarantine keeps the newest few', async () => {
@@ -165,7 +165,7 @@ test('the quarantine keeps the newest few', async () => {
     await opened.cache.storeResponse(key, Buffer.from(`${i}`));
     await opened.cache.quarantine(key, 'test');
   }
-  const quarantine = path.join(folder.path, 'quarantine');
+  const quarantine = folder.file('quarantine');
   const names = (await readdir(quarantine)).sort();
   assert.equal(names.length, 32);
   assert.equal(await mode(quarantine), '700');
@@ -181,9 +181,9 @@ test('only what is not in use, is ours and is old enough is cleaned up', async (
     await opened.cache.storeResponse(one, Buffer.from('x'));
     await opened.cache.storeRecord(one, record);
   }
-  await writeFile(path.join(folder.path, 'notes.txt'), '');
+  await folder.put('notes.txt', '');
   const old = new Date(Date.now() - 8 * 86_400_000);
-  for (const name of await readdir(folder.path)) if (!name.startsWith('d') && !name.startsWith('owner')) await utimes(path.join(folder.path, name), old, old);
+  for (const name of await readdir(folder.path)) if (!name.startsWith('d') && !name.startsWith('owner')) await utimes(folder.file(name), old, old);
   await opened.cache.prune([key], Date.now(), 7 * 86_400_000);
   const left = (await readdir(folder.path)).map((name) => name[0]).sort();
   assert.deepEqual(left, ['a', 'a', 'd', 'd', 'n', 'o']);
@@ -193,7 +193,7 @@ test('a damaged record is worth nothing and harms nothing', async () => {
   await using folder = await temporaryFolder();
   await using opened = await openCache(folder.path);
   const load = async (text: string) => {
-    await writeFile(path.join(folder.path, `${stem}.json`), text);
+    await folder.put(`${stem}.json`, text);
     return (await opened.cache.load(key, 100)).record;
   };
   for (const text of ['', '{"name":', 'null', '7', '"x"']) assert.equal(await load(text), undefined);

@@ -165,7 +165,7 @@ test('openssl ocsp as responder: good, revoked and unknown', needs('openssl'), a
   const [good, revoked, stranger] = await Promise.all([1, 2, 3].map((i) => authority.issue({ names: [`host${i}.example.org`] })));
   assert.ok(good && revoked && stranger);
   await using responder = await startOpensslResponder({ authority, issued: [good, revoked], revoked: [revoked], folder: folder.path });
-  await using own = await Scene.open({ directory: path.join(folder.path, 'state'), clock: new VirtualClock(Date.now()) });
+  await using own = await Scene.open({ directory: folder.file('state'), clock: new VirtualClock(Date.now()) });
   await own.use(
     [good, revoked, stranger].map((issued) => stapledLeaf(issued, authority)),
     { responder: responder.url },

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { rm, writeFile } from 'node:fs/promises';
-import path from 'node:path';
 import test from 'node:test';
 import { stringify } from 'yaml';
 import { check } from '../src/commands/check.ts';
@@ -15,7 +14,7 @@ test('what routes with https backends name is read, once, and kept by its path',
   await using folder = await temporaryFolder();
   const root = await Authority.root('backends');
   const pair = await root.issue({ names: ['proxy.test'] });
-  const [ca, certificate, key] = ['ca.pem', 'proxy.pem', 'proxy.key'].map((name) => path.join(folder.path, name)) as [string, string, string];
+  const [ca, certificate, key] = ['ca.pem', 'proxy.pem', 'proxy.key'].map(folder.file) as [string, string, string];
   await writeFile(ca, root.pem);
   await writeFile(certificate, pair.chainPem);
   await writeFile(key, pair.keyPem);
@@ -33,7 +32,7 @@ test('what routes with https backends name is read, once, and kept by its path',
 
 test('a file that cannot be used names itself, the cause and the setting; what was read before stays', async () => {
   await using folder = await temporaryFolder();
-  const ca = path.join(folder.path, 'ca.pem');
+  const ca = folder.file('ca.pem');
   const { pem, keyPem } = await Authority.root('backends');
   const cases: [content: string | undefined, cause: RegExp][] = [
     [undefined, /does not exist/],
@@ -60,7 +59,7 @@ test('a certificate and the key of another one are not used, nor is one of them 
   await using folder = await temporaryFolder();
   const root = await Authority.root('backends');
   const [one, two] = [await root.issue({ names: ['proxy.test'] }), await root.issue({ names: ['proxy.test'] })];
-  const [certificate, key] = ['proxy.pem', 'proxy.key'].map((name) => path.join(folder.path, name)) as [string, string];
+  const [certificate, key] = ['proxy.pem', 'proxy.key'].map(folder.file) as [string, string];
   await writeFile(certificate, one.chainPem);
   await writeFile(key, two.keyPem);
   const known = new Map([
@@ -83,15 +82,15 @@ test('`staplegate check` finds it before a start does', async () => {
   await using folder = await temporaryFolder();
   const root = await Authority.root('sites');
   const site = await root.issue({ names: ['a.test'] });
-  await writeFile(path.join(folder.path, 'a.pem'), site.chainPem);
-  await writeFile(path.join(folder.path, 'a.key'), site.keyPem, { mode: 0o600 });
-  const file = path.join(folder.path, 'config.yaml');
+  await folder.put('a.pem', site.chainPem);
+  await writeFile(folder.file('a.key'), site.keyPem, { mode: 0o600 });
+  const file = folder.file('config.yaml');
   const routes = [{ backends: ['https://app.test'], backend_tls: { ca: 'ca.pem' } }];
   const certificates = [{ certificate: 'a.pem', key: 'a.key' }];
   await writeFile(file, stringify({ listen: [{ address: '127.0.0.1:0' }], virtual_hosts: [{ server_name: 'a.test', certificates, routes }] }));
   const { lines, ok } = await check(file);
   assert.equal(ok, false);
   assert.match(lines.join('\n'), /^error: a\.test: .*ca\.pem cannot be used \(.*backend_tls\.ca\): .*does not exist/m);
-  await writeFile(path.join(folder.path, 'ca.pem'), root.pem);
+  await folder.put('ca.pem', root.pem);
   assert.doesNotMatch((await check(file)).lines.join('\n'), /backend_tls/);
 });

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { rm, writeFile } from 'node:fs/promises';
-import path from 'node:path';
 import test from 'node:test';
 import { Authority } from '../src/demo/authority.ts';
 import { readClientAuthorities } from '../src/supervisor/tls-policies.ts';
@@ -15,7 +14,7 @@ function requiring(ca: string) {
 
 test('authorities for client certificates are read once and kept by their path', async () => {
   await using folder = await temporaryFolder();
-  const file = path.join(folder.path, 'clients.pem');
+  const file = folder.file('clients.pem');
   const { pem } = await Authority.root('clients');
   await writeFile(file, pem);
   assert.deepEqual(readClientAuthorities(requiring(file), new Map()), { authorities: new Map([[file, pem]]), problems: [] });
@@ -25,7 +24,7 @@ test('authorities for client certificates are read once and kept by their path',
 
 test('a file that cannot be used names itself, the cause and the setting; what was read before stays', async () => {
   await using folder = await temporaryFolder();
-  const file = path.join(folder.path, 'clients.pem');
+  const file = folder.file('clients.pem');
   const { pem, keyPem } = await Authority.root('clients');
   const damaged = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n';
   const cases: [content: string | undefined, cause: RegExp][] = [

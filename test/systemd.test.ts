@@ -12,7 +12,7 @@ const unit = path.join(root, 'systemd/staplegate.service');
 test('the unit is well-formed, and every program that it names is there', needs('systemd-analyze'), async () => {
   await using folder = await temporaryFolder();
   // As if this checkout had been installed as the README says.
-  const installed = path.join(folder.path, 'staplegate.service');
+  const installed = folder.file('staplegate.service');
   await writeFile(installed, (await readFile(unit, 'utf8')).replaceAll('/opt/staplegate', root));
   const { code, stdout, stderr } = await execute('systemd-analyze', ['verify', '--man=no', installed]);
   assert.equal(stdout + stderr, '');

@@ -3,7 +3,6 @@ import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
-import path from 'node:path';
 import test, { before, type TestContext } from 'node:test';
 import * as tls from 'node:tls';
 import { Authority, type Issued } from '../src/demo/authority.ts';
@@ -118,7 +117,7 @@ test('what is forwarded of a certificate', async (t) => {
 
 test('a certificate without a name says nothing of one, and ends no worker', needs('openssl'), async (t) => {
   await using folder = await temporaryFolder();
-  const file = (name: string) => path.join(folder.path, name);
+  const file = (name: string) => folder.file(name);
   await writeFile(file('ca.pem'), root.pem);
   await writeFile(file('ca.key'), root.keyPem);
   await writeFile(file('extensions'), 'extendedKeyUsage=clientAuth\nsubjectAltName=critical,email:jo@example.org\n');
@@ -232,7 +231,7 @@ test('the path is the shortest of those that hold', async () => {
 
 test('distinguished names are written as OpenSSL writes them', needs('openssl'), async () => {
   await using folder = await temporaryFolder();
-  const file = path.join(folder.path, 'c.pem');
+  const file = folder.file('c.pem');
   const written = async (subject: string) => {
     const args = [
       'req',

@@ -8,10 +8,22 @@ import { stringify } from 'yaml';
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
+export interface TemporaryFolder extends AsyncDisposable {
+  path: string;
+  file: (name: string) => string;
+  /** Writes a file. @returns its path */
+  put: (name: string, content: Uint8Array | string) => Promise<string>;
+}
+
 /** A folder for one test's files, removed with `using`-style disposal. */
-export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
+export async function temporaryFolder(): Promise<TemporaryFolder> {
   const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-test-'));
-  return { path: folder, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+  const file = (name: string): string => path.join(folder, name);
+  const put = async (name: string, content: Uint8Array | string): Promise<string> => {
+    await writeFile(file(name), content);
+    return file(name);
+  };
+  return { path: folder, file, put, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
 }
 
 export interface Finished {
