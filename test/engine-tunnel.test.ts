@@ -165,6 +165,59 @@ both('long last words are heard to the end, on either side', async (t, engine) =
   assert.equal(text.length - text.indexOf('last words'), words.length);
 });
 
+/** Switches protocols; more than all buffers hold waits for the side that does not read. */
+function switching(): RawBackend {
+  return new RawBackend(({ socket, text }) => text.endsWith('\r\n\r\n') && socket.write(SWITCH));
+}
+const MUCH = Buffer.alloc(40_000_000);
+
+both('last words are not lost with a reset, though more is on its way to who says them', async (t, engine) => {
+  const backend = switching();
+  const { client } = await tunnel(t, engine, backend);
+  const [{ socket } = assert.fail()] = backend.connections;
+  socket.pause();
+  client.socket.write(MUCH);
+  for (let n = 0; n < 100; n += 1) await immediate();
+  socket.end('last words');
+  assert((await client.toEnd()).endsWith('last words'));
+  while (!client.closed) await immediate();
+  assert.equal(client.reset, false);
+
+  const other = switching();
+  const { client: second } = await tunnel(t, engine, other);
+  const [connection = assert.fail()] = other.connections;
+  second.socket.pause();
+  connection.socket.write(MUCH);
+  for (let n = 0; n < 100; n += 1) await immediate();
+  second.socket.end('last words');
+  await other.until(() => connection.ended);
+  assert(connection.text.endsWith('last words'));
+  connection.socket.end();
+  while (!connection.socket.closed) await immediate();
+  assert.equal(connection.socket.errored, null);
+});
+
+both('who does not close after the other has ended has five seconds for it', async (t, engine) => {
+  let now = 0;
+  t.mock.method(performance, 'now', () => now);
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const pass = async (ms: number): Promise<void> => {
+    for (let n = 0; n < 10; n += 1) await immediate();
+    now += ms;
+    t.mock.timers.tick(ms);
+  };
+  const backend = switching();
+  const { front, client } = await tunnel(t, engine, backend);
+  backend.connections[0]?.socket.end();
+  while (!client.ended) await immediate();
+  client.send('chatter');
+  await pass(4_999);
+  await pass(0);
+  assert.equal(front.front.open, 1);
+  await pass(1);
+  while (front.front.open > 0) await immediate();
+});
+
 both('a switch to another protocol than the one that was asked for is a 502', async (t, engine) => {
   for (const fields of ['Connection: Upgrade\r\nUpgrade: h2c\r\n', 'Connection: Upgrade\r\n', '']) {
     const backend = await new RawBackend(({ socket }) => socket.write(`HTTP/1.1 101 Switching Protocols\r\n${fields}\r\nGET / HTTP/1.1\r\n`)).listen(t);

@@ -6,10 +6,14 @@ import { takeReads } from './socket-reads.ts';
 
 /** Up to here a buffer of its own costs less than one that is used again. */
 const SMALL = 4_096;
+/** ms that the other side may pause while it takes what the one that has ended said last. */
+const LAST_WORDS = 30_000;
+/** ms for it to close then, too. */
+const MAX_WAIT = 5_000;
 
 /**
- * Joins two connections until either ends: what had arrived is still delivered, then both are closed. A half-closed
- * WebSocket has nothing left to say, and an idle one is cut after `idle` ms. Resolves when both are closed.
+ * Joins two connections until either ends: what it had said is still delivered, what comes from the other side is dropped
+ * from then on, and both are closed. An idle WebSocket is cut after `idle` ms. Resolves when both are closed.
  * @param halfClosed for what may go on in one direction (TLS 1.3 may, RFC 8446, 6.1): the end of one side is passed on,
  *   and the other may pause this many ms from then on
  */
@@ -19,6 +23,8 @@ export function joinTunnel(client: Duplex, backend: Duplex, idle: number, halfCl
     let open = 2;
     let movedAt = performance.now();
     let patience = idle;
+    /** Which side of a WebSocket has ended first: it hears nothing any more. */
+    let ended: Duplex | undefined;
     const cut = (): void => {
       client.destroy();
       backend.destroy();
@@ -38,6 +44,8 @@ export function joinTunnel(client: Duplex, backend: Duplex, idle: number, halfCl
     };
     const carry = (from: Duplex, to: Duplex, count: (bytes: number) => void): void => {
       takeReads(from, (bytes) => {
+        // Closing on unread input would reset the connection, and last words could be lost with it (RFC 9112, 9.6).
+        if (to === ended) return;
         movedAt = performance.now();
         count(bytes.length);
         if (!writeCopy(to, bytes)) from.pause();
@@ -46,12 +54,24 @@ export function joinTunnel(client: Duplex, backend: Duplex, idle: number, halfCl
         movedAt = performance.now();
         from.resume();
       });
-      from.on('end', () => to.end());
-      from.on('error', cut);
-      // Once `to` has flushed its end, there is nobody left to talk to, or nobody who says more.
-      to.once('finish', () => (halfClosed === undefined ? cut() : shorten(halfClosed)));
+      from.on('end', () => {
+        if (ended) return;
+        if (halfClosed === undefined) {
+          ended = from;
+          shorten(LAST_WORDS);
+          to.resume();
+        }
+        to.end();
+      });
+      from.on('error', () => from === ended || cut());
+      // `to` has been given its end, and everything before.
+      to.once('finish', () => {
+        if (halfClosed !== undefined) shorten(halfClosed);
+        else if (from === ended) shorten(MAX_WAIT);
+      });
       from.once('close', () => {
-        if (from.errored || !from.readableEnded || !from.writableFinished) cut();
+        const isOrderly = halfClosed === undefined ? from === ended : !from.errored && from.readableEnded && from.writableFinished;
+        if (!isOrderly) cut();
         open -= 1;
         if (open > 0) return;
         clearTimeout(timer);
