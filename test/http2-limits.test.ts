@@ -87,15 +87,17 @@ test('CONTINUATION without end (CVE-2024-27983) ends the connection before it is
   }
 });
 
-test('a header bomb (CVE-2016-1544) is read, not kept, and its stream is reset', () => {
+test('a header list that is too large is read, not kept, and its stream is reset; a bomb (CVE-2016-1544) ends the connection', () => {
   const peer = new SessionPeer();
   const entry = headerBlock([['x', 'y'.repeat(3_900)]]);
   entry[0] = 0x40;
-  peer.send(frame(headers, whole, 1, Buffer.concat([get, entry, Buffer.alloc(10_000, 0x80 | 62)])));
+  peer.send(frame(headers, whole, 1, Buffer.concat([get, entry, Buffer.alloc(250, 0x80 | 62)])));
   assert.equal(peer.ended(), `RST ${ErrorCode.ENHANCE_YOUR_CALM}`);
   assert.equal(peer.seen.size, 0);
   peer.send(frame(headers, whole, 3, Buffer.concat([get, Buffer.of(0x80 | 62)])));
   assert.equal(peer.get(3).head.fields.at(-1)?.value.length, 3_900);
+  peer.send(frame(headers, whole, 5, Buffer.concat([get, Buffer.alloc(300, 0x80 | 62)])));
+  assert.equal(peer.ended(), calm);
 });
 
 test('fields without a name (CVE-2019-9516) are malformed, and count like others', () => {

@@ -36,6 +36,8 @@ export function isRegular(role: Role): boolean {
 /** The fields of one header block. */
 export interface HeaderList {
   fields: HeaderField[];
+  /** Decoded bytes (RFC 9113, 6.5.2), also of fields that were not kept. */
+  size: number;
   /** RFC 9113, 6.5.2: beyond what was allowed, fields were read but not kept. */
   isTooLarge: boolean;
 }

@@ -53,7 +53,7 @@ export class HpackDecoder {
       size += field.size;
       if (size <= maxSize) fields.push(field);
     }
-    return { fields, isTooLarge: size > maxSize };
+    return { fields, size, isTooLarge: size > maxSize };
   }
 
   #entry(index: number): HeaderField {

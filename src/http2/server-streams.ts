@@ -1,4 +1,4 @@
-import { ErrorCode, StreamError } from './frames.ts';
+import { ConnectionError, ErrorCode, StreamError } from './frames.ts';
 import type { HeaderList } from './header-field.ts';
 import type { Limits } from './limits.ts';
 import type { Sender } from './sender.ts';
@@ -9,6 +9,8 @@ import { STREAM_WINDOW, Streams } from './streams.ts';
 export const MAX_STREAMS = 128;
 /** Of all bodies of a connection together: so much can a client make us keep. */
 export const CONNECTION_WINDOW = 16 * STREAM_WINDOW;
+/** Decoded bytes of a header list that nobody sends but to do harm (CVE-2016-1544): many times what is served. */
+const BOMB = 1_048_576;
 /** Of streams that we have reset. */
 const REMEMBERED = 512;
 /** ms that a client has to hear an answer before the rest of its request is refused. */
@@ -33,6 +35,8 @@ export class ServerStreams extends Streams {
 
   /** A request, or the trailers of one. */
   headers(id: number, head: HeaderList, isEnd: boolean): void {
+    // Decoding as many of these as streams may come to nothing would keep others waiting.
+    if (head.size > BOMB) throw new ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, `a header list of ${head.size} bytes`);
     const { table } = this;
     const stream = table.get(id);
     if (stream) return this.trailers(stream, head, isEnd);
