@@ -1,25 +1,32 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type * as http from 'node:http';
 import * as https from 'node:https';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import * as os from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { type Assault, assaults } from './assaults.ts';
+import { fileURLToPath } from 'node:url';
+import { assaults } from './assaults.ts';
 import { startApplication } from './backend.ts';
 import { makeCredentials, serverName } from './credentials.ts';
 import { quantile } from './material.ts';
 import { startPeer } from './peers.ts';
-import { cpuMicroseconds } from './process-tree.ts';
+import { cpuMicroseconds, type CpuTimes, cpuTimes } from './process-tree.ts';
 
 /**
  * What clients that do harm cost the good one beside them, and the memory of all processes of the server:
- * `node bench/overload.ts [COUNT] [SECONDS] [ASSAULT,…|all] [PEER,…]`. One line of JSON each. The assault, the good client and the
- * application share the machine with the server, so `nothing` and another server in the same run are what to compare with.
+ * `node bench/overload.ts [COUNT] [SECONDS] [ASSAULT,…|all] [PEER,…]`. One line of JSON each: the good client's round trips in ms
+ * before the assault and beside it, and how many times longer they are then. The assault shares the machine with the server; it has less
+ * priority, so that what is measured is the server's work and not a wait for a core.
  */
 
+/** As nice(1) counts: the assault is that much below everybody else. Only root may be above the other programs on the machine. */
+const [assaultNiceness, rootPriority] = [20, -20];
+
 const MEGABYTE = 1024 ** 2;
+/** CPU_PROF=FOLDER leaves Staplegate's CPU profiles there. */
+const options = process.env['CPU_PROF'] === undefined ? {} : { cpuProfiles: process.env['CPU_PROF'] };
 
 /** Round trips of a good client in ms, in order of length: one kept connection, one request every 5 ms. */
 async function goodClient(port: number, seconds: number): Promise<{ times: number[]; failed: number }> {
@@ -46,26 +53,63 @@ async function goodClient(port: number, seconds: number): Promise<{ times: numbe
   return { times: times.toSorted((a, b) => a - b), failed };
 }
 
+/** Begins an assault in a process of its own. */
+async function assail(name: string, port: number, count: number): Promise<AsyncDisposable & { cpuTimes(): CpuTimes }> {
+  const argv = ['-n', String(assaultNiceness), process.execPath, fileURLToPath(import.meta.url), 'assault', name, String(port), String(count)];
+  const child = spawn('nice', argv, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const ended = once(child, 'exit');
+  await Promise.race([once(child, 'message'), ended]);
+  return {
+    cpuTimes: () => cpuTimes(child.pid!),
+    async [Symbol.asyncDispose]() {
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+}
+
+const rounded = (figure: number): number => Number(figure.toFixed(2));
+
 async function measure(peer: string, name: string, count: number, seconds: number, folder: string): Promise<object> {
   const credentials = await makeCredentials(folder, 'ecdsa');
   await using backend = await startApplication();
-  await using server = await startPeer(peer, { folder, backend: backend.port, workers: 1, credentials, staple: false, options: {} });
+  await using server = await startPeer(peer, { folder, backend: backend.port, workers: 1, credentials, staple: false, options });
   await goodClient(server.port, 2);
-  const worker = new Worker(new URL(import.meta.url), { workerData: { name, port: server.port, count } });
-  await once(worker, 'message');
-  const cpu = server.cpuTimes();
-  const { times, failed } = await goodClient(server.port, seconds);
-  const cores = Number((cpuMicroseconds(cpu, server.cpuTimes()) / seconds / 1e6).toFixed(2));
-  const [p50, p99] = [0.5, 0.99].map((q) => Number(quantile(times, q).toFixed(2)));
-  const result = { beside: name, peer, count, requests: times.length, failed, p50, p99, megabytes: Math.round(server.memory() / MEGABYTE), cores };
-  await worker.terminate();
-  return result;
+  const alone = await goodClient(server.port, seconds);
+  const before = server.memory();
+  await using assault = await assail(name, server.port, count);
+  const cpu = [server.cpuTimes(), assault.cpuTimes()] as const;
+  const beside = await goodClient(server.port, seconds);
+  const [cores, assaultCores] = [cpuMicroseconds(cpu[0], server.cpuTimes()), cpuMicroseconds(cpu[1], assault.cpuTimes())].map((all) => all / seconds / 1e6);
+  const [p50, p99] = [0.5, 0.99].map((q) => {
+    const [without, with_] = [quantile(alone.times, q), quantile(beside.times, q)];
+    return { alone: rounded(without), beside: rounded(with_), times: rounded(with_ / without) };
+  });
+  const memory = server.memory();
+  return {
+    beside: name,
+    peer,
+    count,
+    requests: beside.times.length,
+    failed: beside.failed,
+    p50,
+    p99,
+    megabytes: Math.round(memory / MEGABYTE),
+    kilobytes_each: rounded((memory - before) / 1024 / count),
+    cores: rounded(cores!),
+    assault_cores: rounded(assaultCores!),
+  };
 }
 
-if (isMainThread) {
+if (process.argv[2] === 'assault') {
+  const [name = '', port, count] = process.argv.slice(3);
+  await assaults[name]!({ port: Number(port), count: Number(count) });
+  process.send!('begun');
+} else {
+  if (process.getuid?.() === 0) os.setPriority(rootPriority);
   const [count = 1_000, seconds = 10] = process.argv.slice(2, 4).map(Number);
   const [names = 'all', servers = 'staplegate'] = process.argv.slice(4);
-  const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-overload-'));
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'staplegate-overload-'));
   try {
     for (const name of names === 'all' ? Object.keys(assaults) : names.split(',')) {
       for (const peer of servers.split(',')) console.log(JSON.stringify(await measure(peer, name, count, seconds, folder)));
@@ -73,8 +117,4 @@ if (isMainThread) {
   } finally {
     await rm(folder, { recursive: true });
   }
-} else {
-  const { name, ...assault } = workerData as Assault & { name: string };
-  await assaults[name]!(assault);
-  parentPort!.postMessage('begun');
 }
