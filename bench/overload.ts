@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type * as http from 'node:http';
 import * as https from 'node:https';
 import { mkdtemp, rm } from 'node:fs/promises';
-import * as os from 'node:os';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -17,12 +17,9 @@ import { cpuMicroseconds, type CpuTimes, cpuTimes } from './process-tree.ts';
 /**
  * What clients that do harm cost the good one beside them, and the memory of all processes of the server:
  * `node bench/overload.ts [COUNT] [SECONDS] [ASSAULT,…|all] [PEER,…]`. One line of JSON each: the good client's round trips in ms
- * before the assault and beside it, and how many times longer they are then. The assault shares the machine with the server; it has less
- * priority, so that what is measured is the server's work and not a wait for a core.
+ * before the assault and beside it, and how many times longer they are then. Where root runs it, all but the assault have real-time
+ * priority (sched(7)): then neither the assault nor other programs take a core from them, and what is measured is the server's own work.
  */
-
-/** As nice(1) counts: the assault is that much below everybody else. Only root may be above the other programs on the machine. */
-const [assaultNiceness, rootPriority] = [20, -20];
 
 const MEGABYTE = 1024 ** 2;
 /** CPU_PROF=FOLDER leaves Staplegate's CPU profiles there. */
@@ -53,10 +50,19 @@ async function goodClient(port: number, seconds: number): Promise<{ times: numbe
   return { times: times.toSorted((a, b) => a - b), failed };
 }
 
-/** Begins an assault in a process of its own. */
+/** Before the server is started, which inherits it. */
+function takePriority(): void {
+  try {
+    execFileSync('chrt', ['--fifo', '--pid', '1', String(process.pid)], { stdio: 'ignore' });
+  } catch {
+    console.error('without real-time priority, for which root is needed: what else runs here is measured, too');
+  }
+}
+
+/** Begins an assault in a process of its own, with the priority of any other program. */
 async function assail(name: string, port: number, count: number): Promise<AsyncDisposable & { cpuTimes(): CpuTimes }> {
-  const argv = ['-n', String(assaultNiceness), process.execPath, fileURLToPath(import.meta.url), 'assault', name, String(port), String(count)];
-  const child = spawn('nice', argv, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const argv = ['--other', '0', process.execPath, fileURLToPath(import.meta.url), 'assault', name, String(port), String(count)];
+  const child = spawn('chrt', argv, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   const ended = once(child, 'exit');
   await Promise.race([once(child, 'message'), ended]);
   return {
@@ -106,10 +112,10 @@ if (process.argv[2] === 'assault') {
   await assaults[name]!({ port: Number(port), count: Number(count) });
   process.send!('begun');
 } else {
-  if (process.getuid?.() === 0) os.setPriority(rootPriority);
+  takePriority();
   const [count = 1_000, seconds = 10] = process.argv.slice(2, 4).map(Number);
   const [names = 'all', servers = 'staplegate'] = process.argv.slice(4);
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'staplegate-overload-'));
+  const folder = await mkdtemp(path.join(tmpdir(), 'staplegate-overload-'));
   try {
     for (const name of names === 'all' ? Object.keys(assaults) : names.split(',')) {
       for (const peer of servers.split(',')) console.log(JSON.stringify(await measure(peer, name, count, seconds, folder)));
