@@ -25,9 +25,10 @@ async function openAll({ port, count }: Assault, use: (socket: tls.TLSSocket) =>
   }
 }
 
+/** A byte every five seconds or so: all at once would be another assault. */
 function drip(socket: tls.TLSSocket, first: string, byte: string): void {
   socket.write(first);
-  const timer = setInterval(() => socket.write(byte), 5_000);
+  const timer = setInterval(() => socket.write(byte), 4_000 + 2_000 * Math.random());
   socket.once('close', () => clearInterval(timer));
   socket.resume();
 }

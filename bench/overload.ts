@@ -50,7 +50,7 @@ async function goodClient(port: number, seconds: number): Promise<{ times: numbe
   return { times: times.toSorted((a, b) => a - b), failed };
 }
 
-/** Before the server is started, which inherits it. */
+/** What is started afterwards inherits it. */
 function takePriority(): void {
   try {
     execFileSync('chrt', ['--fifo', '--pid', '1', String(process.pid)], { stdio: 'ignore' });
