@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { HttpFront } from '../src/engine/http-front.ts';
 import { answering, RawBackend, messages } from './support/backend.ts';
@@ -66,6 +68,42 @@ both('what stands behind a request is the next one, in one segment and byte by b
     }
     assert.equal(texts[0], texts[1], what);
   }
+});
+
+/** A connection whose bytes come as they are pushed: any number of reads in one turn of the event loop. */
+class PushedSocket extends Duplex {
+  said = '';
+  override _read(): void {}
+  override _write(bytes: Buffer, _encoding: string, done: () => void): void {
+    this.said += bytes.toString('latin1');
+    done();
+  }
+  destroySoon(): void {
+    this.destroy();
+  }
+}
+
+both('what comes behind a large body in the same turn stays in order', async (t, engine) => {
+  const body = 'x'.repeat(75_000);
+  const backend = await echoing().listen(t);
+  const { front } = await startFront(t, configOf({ engine, backends: [backend.url] }));
+  const socket = new PushedSocket();
+  const connection = { clientAddress: '192.0.2.7', clientPort: 1, localAddress: '198.51.100.1', localPort: 443 };
+  front.accept(socket as unknown as Socket, { ...connection, protocol: 'https', virtualHost: 'a.test' });
+  const behind = `${request('POST /second', 'Content-Length: 30000\r\n', 'y'.repeat(30_000))}${LAST}`;
+  const bytes = Buffer.from(request('POST /first', 'Content-Length: 75000\r\n', body) + behind, 'latin1');
+  await immediate();
+  for (let at = 0; at < bytes.length; at += 15_000) socket.push(bytes.subarray(at, at + 15_000));
+  while (!socket.destroyed && !socket.writableEnded) await immediate();
+  assert.deepEqual(
+    messages(backend.text).map(({ startLine, body: { length } }) => [startLine, length]),
+    [
+      ['POST /first HTTP/1.1', 75_000],
+      ['POST /second HTTP/1.1', 30_000],
+      ['GET /last HTTP/1.1', 0],
+    ],
+  );
+  socket.destroy();
 });
 
 both('a request that comes in pieces is put together, whatever others send meanwhile', async (t, engine) => {

@@ -26,6 +26,11 @@ export class CollectedReads implements Collecting {
     this.#taker = taker;
   }
 
+  /** Something has not been passed on yet: what comes now has its place behind it, whatever it is. */
+  get isWaiting(): boolean {
+    return this.#collected !== undefined;
+  }
+
   /** @param bytes valid until this returns */
   add(bytes: Buffer): void {
     for (let at = 0; at < bytes.length;) {

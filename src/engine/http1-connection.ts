@@ -155,7 +155,7 @@ export class Http1Connection implements ClientConnection, TurnOwner, CollectedTa
   /** @param bytes valid until this returns */
   #read(bytes: Buffer): void {
     if (this.#isLingering) this.#listen();
-    else if (this.#requests.isWithinBody) this.#bodyReads.add(bytes);
+    else if (this.#requests.isWithinBody || this.#bodyReads.isWaiting) this.#bodyReads.add(bytes);
     else this.take(bytes);
   }
 

@@ -122,21 +122,22 @@ export interface Message {
 /** A strict reading of the complete HTTP/1.1 messages in `text`; throws on anything that is not one. */
 export function messages(text: string): Message[] {
   const found: Message[] = [];
-  let rest = text;
-  for (;;) {
-    const end = rest.indexOf('\r\n\r\n');
-    if (end < 0) return found;
-    const head = rest.slice(0, end);
-    const [startLine = '', ...lines] = head.split('\r\n');
-    if (!/^(?:[!-~]+ [!-~]+ HTTP\/1\.1|HTTP\/1\.1 \d{3} .*)$/.test(startLine)) throw new Error(`not a start line: ${JSON.stringify(startLine)}`);
-    const after = rest.slice(end + 4);
-    const length = Number(lines.find((line) => /^content-length:/i.test(line))?.split(':')[1] ?? 0);
-    const chunked = lines.some((line) => /^transfer-encoding: chunked$/i.test(line));
-    const read = chunked ? dechunk(after) : after.length >= length ? { body: after.slice(0, length), rest: after.slice(length) } : undefined;
-    if (!read) return found;
-    found.push({ head, startLine, lines, body: read.body });
-    rest = read.rest;
-  }
+  for (let next = firstMessage(text); next; next = firstMessage(next.rest)) found.push(next.message);
+  return found;
+}
+
+/** The first of them, and what is behind it. */
+export function firstMessage(text: string): { message: Message; rest: string } | undefined {
+  const end = text.indexOf('\r\n\r\n');
+  if (end < 0) return undefined;
+  const head = text.slice(0, end);
+  const [startLine = '', ...lines] = head.split('\r\n');
+  if (!/^(?:[!-~]+ [!-~]+ HTTP\/1\.1|HTTP\/1\.1 \d{3} .*)$/.test(startLine)) throw new Error(`not a start line: ${JSON.stringify(startLine)}`);
+  const after = text.slice(end + 4);
+  const length = Number(lines.find((line) => /^content-length:/i.test(line))?.split(':')[1] ?? 0);
+  const chunked = lines.some((line) => /^transfer-encoding: chunked$/i.test(line));
+  const read = chunked ? dechunk(after) : after.length >= length ? { body: after.slice(0, length), rest: after.slice(length) } : undefined;
+  return read && { message: { head, startLine, lines, body: read.body }, rest: read.rest };
 }
 
 function dechunk(text: string): { body: string; rest: string } | undefined {
