@@ -84,6 +84,20 @@ test('trailers pass in both directions', limit, async (t) => {
   }
 });
 
+test('trailers pass behind an empty body, too', limit, async (t) => {
+  for (const length of [{}, { 'content-length': '0' }]) {
+    const backend = await http2Backend(t, (stream) => {
+      stream.respond({ ':status': 200, ...length }, { waitForTrailers: true });
+      stream.once('wantTrailers', () => stream.sendTrailers({ 'x-last': 'z' }));
+      stream.end();
+    });
+    const front = await startHttp2Front(t, config([backend.url]));
+    const client = await Http2Client.connect(t, front.port);
+    const { status, trailers, headers } = await client.get();
+    assert.deepEqual([status, headers['content-length'], trailers['x-last']], [200, length['content-length'], 'z']);
+  }
+});
+
 test('requests share a session as far as the backend allows', limit, async (t) => {
   const backend = await http2Backend(t, () => {}, { settings: { maxConcurrentStreams: 2 } });
   const front = await startHttp2Front(t, config([backend.url]));

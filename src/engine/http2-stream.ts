@@ -45,7 +45,7 @@ export class Http2Stream implements ClientStream, StreamHandler, BodyTaker {
   /** Undefined when there is none. */
   #body: Http2Body | undefined;
   #tunnel: Http2Tunnel | undefined;
-  /** No DATA follows the head of the answer. */
+  /** Nothing follows the head of the answer. */
   #bodyless = false;
   /** Bytes of the answer that are still to come, and nothing behind them; -1 when only its end will tell. */
   #left = -1;
@@ -152,7 +152,7 @@ export class Http2Stream implements ClientStream, StreamHandler, BodyTaker {
   }
 
   respond({ status, fields, framing, mayHaveTrailers }: AnswerHead): void {
-    this.#bodyless = this.#isHead || framing === 'none' || framing === 0 || status === 205;
+    this.#bodyless = this.#isHead || framing === 'none' || (framing === 0 && !mayHaveTrailers) || status === 205;
     this.#left = typeof framing !== 'number' || mayHaveTrailers ? -1 : framing;
     let { list } = fields;
     // A Content-Length that no DATA follows would be malformed (RFC 9113, 8.1.1), and a 205 has none (RFC 9110, 15.3.6).
