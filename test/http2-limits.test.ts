@@ -137,6 +137,16 @@ test('frames that carry nothing: a thousand at once, and a hundred a second', ()
   }
 });
 
+test('a window that a frame names a thousand times is taken once, to open streams', (t) => {
+  const peer = new SessionPeer();
+  const resize = t.mock.method(peer.session.sender, 'resizeWindows');
+  peer.settings(...Array.from({ length: 1_000 }, (_, n): [number, number] => [4, 70_000 + n]));
+  assert.deepEqual(
+    resize.mock.calls.map(({ arguments: [size] }) => size),
+    [70_999],
+  );
+});
+
 test('frames of streams that are not open any more are bounded, too', () => {
   const peer = new SessionPeer();
   peer.send(request(0));
