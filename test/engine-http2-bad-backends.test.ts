@@ -112,6 +112,22 @@ test('what breaks the protocol ends the session: who waits on it gets a 502, and
   }
 });
 
+test('a session that fails takes nobody with it who has only waited for a place', limit, async (t) => {
+  const backend = await FrameBackend.listen(
+    t,
+    (connection, stream) => connection.headers(stream, [[':status', '204']]),
+    (connection) => {
+      if (backend.connections.length > 1) connection.send(frame(settings, 0, 0));
+    },
+  );
+  const front = await startFront(t, config(backend.url, { max_connections: 2, max_queue: 1 }));
+  const answers = [1, 2, 3, 4].map(async () => (await front.ask(get)).status);
+  // Two wait for its settings, one for a place, and there is none to wait for the last.
+  await front.logged('backend_busy');
+  backend.connections[0]!.send(Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'));
+  assert.deepEqual((await Promise.all(answers)).toSorted(), [204, 502, 502, 503]);
+});
+
 test('an answer whose length is another than it says is cut', limit, async (t) => {
   for (const [body, isEnd] of [
     ['hel', true],

@@ -91,8 +91,8 @@ export class UpstreamSession implements Timed, Collecting, ClientEvents, Upstrea
   }
 
   fault(error: Error): void {
-    for (const stream of [...this.#waiting, ...this.#streams]) stream.fault(error);
     this.destroy();
+    for (const stream of [...this.#waiting, ...this.#streams]) stream.fault(error);
   }
 
   destroy(): void {
@@ -177,8 +177,9 @@ export class UpstreamSession implements Timed, Collecting, ClientEvents, Upstrea
   }
 
   failed(): void {
-    this.#unplaced();
+    // In this order: whoever gets the place of one that fails is not to come here.
     this.#end();
+    this.#unplaced();
   }
 
   // From streams.
