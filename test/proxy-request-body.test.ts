@@ -82,5 +82,8 @@ test('what a backend was given can be given to another one, once, as long as it 
   assert.deepEqual(given(true), [true, [1], true, false]);
   assert.deepEqual(given(true, [10_000], [6_385]), [false, [1], true, false]);
   assert.deepEqual(given(true, [100, () => {}]), [false, [1], true, false], 'its bytes may be used for something else');
+  const single = Array.from({ length: 64 }, (): [number] => [1]);
+  assert.equal(given(true, ...single)[0], true);
+  assert.equal(given(true, ...single, [1])[0], false, 'pieces cost more than their bytes');
   assert.deepEqual(given(false, [1]), [false, [1], true, false]);
 });

@@ -5,6 +5,8 @@ import { ProxyError } from './proxy-error.ts';
 
 /** Bytes of a body that are kept for another backend, if the first says that it has not looked at them; most messages of gRPC are smaller. */
 const MAX_KEPT = 16_384;
+/** In how many pieces: single bytes would occupy a hundred times as much (CVE-2019-9511 and its kin). */
+const MAX_PIECES = 64;
 
 /** How fast a client must send. */
 export interface Pace {
@@ -125,7 +127,7 @@ export class RequestBody {
   #give(backend: BackendStream, piece: Buffer, release?: () => void): boolean {
     this.#givenBytes += piece.length;
     // Large pieces are to be given back.
-    if (release || this.#givenBytes > MAX_KEPT) this.#given = undefined;
+    if (release || this.#givenBytes > MAX_KEPT || this.#given?.length === MAX_PIECES) this.#given = undefined;
     else this.#given?.push(piece);
     return backend.write(piece, release);
   }
