@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { configOf } from './support/config.ts';
 import { startFront } from './support/front.ts';
-import { errorCodes, frameTypes, Http2Client, startHttp2Front } from './support/http2.ts';
+import { errorCodes, flags, frame, frameTypes, Http2Client, startHttp2Front } from './support/http2.ts';
 import { FrameBackend, type FrameConnection, http2Backend } from './support/http2-backend.ts';
 
 /** What is sent once more to backends that speak HTTP/2, and what is not. */
@@ -44,6 +44,27 @@ test('what a backend has not looked at is sent to it once more, on another strea
     const sent = backend.connections.flatMap(({ frames }) => frames.filter(({ type }) => type === frameTypes.data));
     assert.ok(sent.reduce((sum, { payload }) => sum + payload.length, 0) >= 2 * 16_384, 'the body is sent twice, too');
   }
+});
+
+test('what a client of HTTP/2 sends is kept for that, however it comes', limit, async (t) => {
+  let asked = 0;
+  const received: number[] = [];
+  const backend = await FrameBackend.listen(t, (connection, stream) => {
+    asked += 1;
+    if (asked % 2 === 1) return connection.reset(stream, errorCodes.refusedStream);
+    connection.headers(stream, [[':status', '204']], false);
+    void connection
+      .frame((one) => one.stream === stream && one.type === frameTypes.data && (one.flags & flags.endStream) !== 0)
+      .then(() => {
+        const data = connection.frames.filter((one) => one.stream === stream && one.type === frameTypes.data);
+        received.push(data.reduce((sum, { payload }) => sum + payload.length, 0));
+        connection.send(frame(frameTypes.data, flags.endStream, stream));
+      });
+  });
+  const front = await startHttp2Front(t, config(backend.url));
+  const client = await Http2Client.connect(t, front.port);
+  for (const size of [100, 8_193, 16_384]) assert.equal((await client.ask([':method', 'POST', ':path', '/'], Buffer.alloc(size))).status, 204, `${size}`);
+  assert.deepEqual(received, [100, 8_193, 16_384]);
 });
 
 test('what was refused goes to another backend, if there is one', limit, async (t) => {

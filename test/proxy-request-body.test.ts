@@ -64,10 +64,10 @@ test('the error names the setting that decided', () => {
 });
 
 test('what a backend was given can be given to another one, once, as long as it is all and little', () => {
-  const given = (isKept: boolean, ...pieces: [bytes: number, release?: () => void][]): [isBack: boolean, lengths: number[], end: boolean, again: boolean] => {
+  const given = (isKept: boolean, ...pieces: number[]): [isBack: boolean, lengths: number[], end: boolean, again: boolean] => {
     const body = new RequestBody(pace, false, isKept);
     const backend = { write: () => true, end: () => {} } as unknown as Parameters<RequestBody['send']>[0];
-    for (const [bytes, release] of pieces) body.add(Buffer.alloc(bytes), release, backend, 0);
+    for (const bytes of pieces) body.add(Buffer.alloc(bytes), undefined, backend, 0);
     const isBack = body.takeBack();
     // It waits for another backend meanwhile.
     assert.equal(body.add(Buffer.alloc(1), undefined, undefined, 0), false);
@@ -78,12 +78,23 @@ test('what a backend was given can be given to another one, once, as long as it 
     body.send(other);
     return [isBack, lengths, isEnded, body.takeBack()];
   };
-  assert.deepEqual(given(true, [10_000], [6_384]), [true, [10_000, 6_384, 1], true, false]);
+  assert.deepEqual(given(true, 10_000, 6_384), [true, [10_000, 6_384, 1], true, false]);
   assert.deepEqual(given(true), [true, [1], true, false]);
-  assert.deepEqual(given(true, [10_000], [6_385]), [false, [1], true, false]);
-  assert.deepEqual(given(true, [100, () => {}]), [false, [1], true, false], 'its bytes may be used for something else');
-  const single = Array.from({ length: 64 }, (): [number] => [1]);
+  assert.deepEqual(given(true, 10_000, 6_385), [false, [1], true, false]);
+  const single = Array.from({ length: 64 }, () => 1);
   assert.equal(given(true, ...single)[0], true);
-  assert.equal(given(true, ...single, [1])[0], false, 'pieces cost more than their bytes');
-  assert.deepEqual(given(false, [1]), [false, [1], true, false]);
+  assert.equal(given(true, ...single, 1)[0], false, 'pieces cost more than their bytes');
+  assert.deepEqual(given(false, 1), [false, [1], true, false]);
+});
+
+test('what is kept of a piece that is given back is a copy', () => {
+  const body = new RequestBody(pace, false, true);
+  const sent: string[] = [];
+  const backend = { write: (piece: Buffer) => sent.push(piece.toString()) > 0 } as unknown as Parameters<RequestBody['send']>[0];
+  const piece = Buffer.from('first');
+  body.add(piece, () => {}, backend, 0);
+  piece.fill('x');
+  body.takeBack();
+  body.send(backend);
+  assert.deepEqual(sent, ['first', 'first']);
 });

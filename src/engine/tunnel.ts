@@ -6,7 +6,7 @@ import { takeReads } from './socket-reads.ts';
 
 /** Up to here a buffer of its own costs less than one that is used again. */
 const SMALL = 4_096;
-/** ms that the other side may pause while it takes what the one that has ended said last. */
+/** ms for the other side to take what the one that has ended said last. */
 const LAST_WORDS = 30_000;
 /** ms for it to close then, too. */
 const MAX_WAIT = 5_000;

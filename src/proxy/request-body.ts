@@ -126,9 +126,9 @@ export class RequestBody {
 
   #give(backend: BackendStream, piece: Buffer, release?: () => void): boolean {
     this.#givenBytes += piece.length;
-    // Large pieces are to be given back.
-    if (release || this.#givenBytes > MAX_KEPT || this.#given?.length === MAX_PIECES) this.#given = undefined;
-    else this.#given?.push(piece);
+    if (this.#givenBytes > MAX_KEPT || this.#given?.length === MAX_PIECES) this.#given = undefined;
+    // The bytes of a piece with `release` may be used for something else afterwards.
+    else this.#given?.push(release ? Buffer.from(piece) : piece);
     return backend.write(piece, release);
   }
 
