@@ -81,8 +81,10 @@ test('what is no HTTP/2 is not taken for it, at the first wrong byte', () => {
     const other = new SessionPeer({ preface: Buffer.from(bytes) });
     assert.equal(other.ended(), `GOAWAY ${PROTOCOL_ERROR}`);
   }
-  const hasty = new SessionPeer({ preface: Buffer.concat([PREFACE, frame(ping, 0, 0, Buffer.alloc(8))]) });
-  assert.equal(hasty.ended(), `GOAWAY ${PROTOCOL_ERROR}`, 'SETTINGS come first');
+  for (const first of [frame(ping, 0, 0, Buffer.alloc(8)), frame(settings, flags.ack, 0)]) {
+    const hasty = new SessionPeer({ preface: Buffer.concat([PREFACE, first]) });
+    assert.equal(hasty.ended(), `GOAWAY ${PROTOCOL_ERROR}`, 'SETTINGS of its own come first (RFC 9113, 3.4)');
+  }
 });
 
 test('errors of a stream: it is reset, and its siblings go on', () => {

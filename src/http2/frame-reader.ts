@@ -1,4 +1,17 @@
-import { ConnectionError, CONTINUATION, DATA, END_HEADERS, ErrorCode, FRAME_HEAD, HEADERS, MAX_PAYLOAD, PADDED, SETTINGS, WITH_PRIORITY } from './frames.ts';
+import {
+  ACK,
+  ConnectionError,
+  CONTINUATION,
+  DATA,
+  END_HEADERS,
+  ErrorCode,
+  FRAME_HEAD,
+  HEADERS,
+  MAX_PAYLOAD,
+  PADDED,
+  SETTINGS,
+  WITH_PRIORITY,
+} from './frames.ts';
 
 /** A header block in pieces, in bytes; what it decodes to is bounded too. */
 const MAX_BLOCK = 65_536;
@@ -84,7 +97,7 @@ export class FrameReader {
     const flags = input[at + 4]!;
     // The first bit is reserved.
     const stream = ((input[at + 5]! & 0x7f) << 24) | (input[at + 6]! << 16) | (input[at + 7]! << 8) | input[at + 8]!;
-    if (!this.#hasSettings && type !== SETTINGS) throw protocolError('the first frame is not SETTINGS');
+    if (!this.#hasSettings && (type !== SETTINGS || (flags & ACK) !== 0)) throw protocolError('the first frame is not SETTINGS');
     if (length > MAX_PAYLOAD) throw new ConnectionError(ErrorCode.FRAME_SIZE_ERROR, `a frame of ${length} bytes`);
     if (this.#headersOf !== 0 && (type !== CONTINUATION || stream !== this.#headersOf)) throw protocolError('a frame within a header block');
     const start = at + FRAME_HEAD;
