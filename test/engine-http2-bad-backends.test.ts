@@ -117,7 +117,8 @@ test('a session that fails takes nobody with it who has only waited for a place'
     t,
     (connection, stream) => connection.headers(stream, [[':status', '204']]),
     (connection) => {
-      if (backend.connections.length > 1) connection.send(frame(settings, 0, 0));
+      connection.acknowledges = backend.connections.length > 1;
+      if (connection.acknowledges) connection.send(frame(settings, 0, 0));
     },
   );
   const front = await startFront(t, config(backend.url, { max_connections: 2, max_queue: 1 }));
@@ -185,7 +186,7 @@ test('settings that do not come are a 504', limit, async (t) => {
   const mute = await FrameBackend.listen(
     t,
     () => {},
-    () => {},
+    (connection) => (connection.acknowledges = false),
   );
   const front = await startFront(t, config(mute.url, {}, { timeouts: { connect: '100ms' } }));
   assert.equal((await front.ask(get)).status, 504);

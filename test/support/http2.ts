@@ -154,7 +154,7 @@ export class FramePeer {
   readonly socket: net.Socket;
   readonly frames: Frame[] = [];
   closed = false;
-  /** Whether PING frames are answered as they come. */
+  /** Whether SETTINGS and PING frames are answered as they come. */
   acknowledges = true;
   #input = Buffer.alloc(0);
   #prefaceLeft: number;
@@ -212,7 +212,7 @@ export class FramePeer {
       const one: Frame = { type, flags: flagBits, stream: this.#input.readUInt32BE(5), payload: this.#input.subarray(9, end) };
       this.#input = this.#input.subarray(end);
       const isAck = (flagBits & flags.ack) !== 0;
-      if (type === frameTypes.settings && !isAck) this.send(frame(frameTypes.settings, flags.ack, 0));
+      if (type === frameTypes.settings && !isAck && this.acknowledges) this.send(frame(frameTypes.settings, flags.ack, 0));
       if (type === frameTypes.ping && !isAck && this.acknowledges) this.acknowledge(one);
       this.frames.push(one);
     }
