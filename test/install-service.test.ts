@@ -45,7 +45,8 @@ class Target implements AsyncDisposable {
   }
 
   install(...args: string[]): Promise<Finished> {
-    const env = { ...process.env, DESTDIR: this.destdir, PATH: `${this.#bin}:${process.env['PATH']}:/usr/sbin` };
+    // Under `npm test` that would be the real one.
+    const env = { ...process.env, npm_execpath: '', DESTDIR: this.destdir, PATH: `${this.#bin}:${process.env['PATH']}:/usr/sbin` };
     return execute(this.file('/opt/staplegate/scripts/install-service.sh'), args, { env });
   }
 
