@@ -58,7 +58,7 @@ export function startedAnew(
 ): Promise<Outcome> {
   return inRounds(bench, names, async (name) => async () => {
     await using server = await start(name);
-    return round(server);
+    return await round(server); // the server is to live that long
   });
 }
 
