@@ -1,9 +1,6 @@
 import type { OnReadOpts } from 'node:net';
-import { ReadBuffer } from './read-buffer.ts';
+import { ReadBuffer, SMALL } from './read-buffer.ts';
 import { sharedBytes } from './socket-reads.ts';
-
-/** Up to here, copying what was read costs less than giving the buffer away. */
-const SMALL = 8_192;
 
 /** Who takes what was read. */
 export interface AnswerTaker {

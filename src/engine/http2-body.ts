@@ -1,10 +1,7 @@
 import { Pieces } from '../http2/pieces.ts';
 import type { Field } from '../proxy/headers.ts';
-import { ReadBuffer } from './read-buffer.ts';
+import { ReadBuffer, SMALL } from './read-buffer.ts';
 import { atTurnEnd, type Collecting } from './turn-end.ts';
-
-/** Up to here, copying what came costs less than giving the buffer away. */
-const SMALL = 8_192;
 
 /** Where a body goes. */
 export interface BodyTaker {

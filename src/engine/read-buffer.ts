@@ -1,4 +1,6 @@
 const SIZE = 65_536;
+/** Bytes up to which copying them costs less than giving the buffer away. */
+export const SMALL = 8_192;
 /** 4 MB: more than a worker reads at a time. */
 const MAX_KEPT = 64;
 
