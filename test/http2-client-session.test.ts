@@ -213,16 +213,11 @@ test('any bytes of a server end in answers, resets or GOAWAY, never in anything 
   for (let n = 0; n < 5_000; n += 1) {
     const peer = new ServerPeer();
     const asked = Array.from({ length: 6 }, (_, at) => peer.ask('/', at % 2 === 0));
-    const bytes = Buffer.concat(good);
-    for (let changes = 0; changes < 1 + (n % 4); changes += 1) bytes[Math.floor(random() * bytes.length)] = Math.floor(random() * 256);
-    for (let at = 0; at < bytes.length;) {
-      const end = at + 1 + Math.floor(random() * 60);
-      peer.send(bytes.subarray(at, end));
-      at = end;
+    peer.sendMangled(good, 1 + (n % 4), random, () => {
       for (const { stream } of asked) if (random() < 0.1) stream.write(Buffer.alloc(50), false);
       if (random() < 0.05) asked[Math.floor(random() * 6)]!.stream.reset(CANCEL);
       peer.said();
-    }
+    });
     if (peer.error) failed += 1;
     peer.session.abandon();
     for (const { isClosed, stream } of asked) assert.ok(isClosed && stream.waiting.length === 0);

@@ -230,15 +230,10 @@ test('any bytes end in frames, resets or GOAWAY, never in anything else', () => 
   let failed = 0;
   for (let n = 0; n < 5_000; n += 1) {
     const peer = new SessionPeer();
-    const bytes = Buffer.concat(good);
-    for (let changes = 0; changes < 1 + (n % 4); changes += 1) bytes[Math.floor(random() * bytes.length)] = Math.floor(random() * 256);
-    for (let at = 0; at < bytes.length;) {
-      const end = at + 1 + Math.floor(random() * 60);
-      peer.send(bytes.subarray(at, end));
-      at = end;
+    peer.sendMangled(good, 1 + (n % 4), random, () => {
       for (const { stream, isClosed } of peer.seen.values()) if (!isClosed && random() < 0.2) ok(peer, stream.id, Buffer.alloc(50));
       peer.said();
-    }
+    });
     if (peer.error) failed += 1;
     peer.session.abandon();
     for (const { isClosed } of peer.seen.values()) assert.ok(isClosed);

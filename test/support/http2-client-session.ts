@@ -5,19 +5,14 @@ import type { HeaderField } from '../../src/http2/header-field.ts';
 import type { Stream } from '../../src/http2/stream.ts';
 import { field } from '../../src/proxy/headers.ts';
 import { flags, frame, frameTypes, headerBlock } from './http2.ts';
-import { Peer } from './http2-peer.ts';
+import { Peer, type Recorded } from './http2-peer.ts';
 
 /** What a client has seen of a stream. */
-export interface Answered extends AnswerHandler {
+export interface Answered extends AnswerHandler, Recorded {
   stream: Stream;
   interim: number[];
   status: number | undefined;
   fields: readonly HeaderField[];
-  /** One character a byte. */
-  body: string;
-  trailers: [string, string][] | undefined;
-  drains: number;
-  isClosed: boolean;
 }
 
 /** A server that a session asks. */
@@ -46,27 +41,19 @@ export class ServerPeer extends Peer {
   /** Sends a request. */
   ask(path = '/', isLast = true): Answered {
     const fields = [field(':method', isLast ? 'GET' : 'POST'), field(':scheme', 'http'), field(':authority', 'a.test'), field(':path', path)];
-    const one: Omit<Answered, 'stream'> = {
-      interim: [],
-      status: undefined,
-      fields: [],
-      body: '',
-      trailers: undefined,
-      drains: 0,
-      isClosed: false,
-      informed: (status) => one.interim.push(status),
-      answered: (status, fields) => {
-        one.status = status;
-        one.fields = fields;
+    const one: Omit<Answered, 'stream'> = Object.assign(
+      this.recorded(() => stream),
+      {
+        interim: [] as number[],
+        status: undefined,
+        fields: [],
+        informed: (status: number) => one.interim.push(status),
+        answered: (status: number, fields: readonly HeaderField[]) => {
+          one.status = status;
+          one.fields = fields;
+        },
       },
-      data: (piece) => {
-        one.body += piece.toString('latin1');
-        if (this.consumes) stream.consumed(piece.length);
-      },
-      ended: (trailers) => (one.trailers = trailers.map(({ name, value }) => [name, value])),
-      drained: () => (one.drains += 1),
-      closed: () => (one.isClosed = true),
-    };
+    );
     const stream = this.session.request(fields, isLast, one);
     return Object.assign(one, { stream });
   }

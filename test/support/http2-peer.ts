@@ -1,6 +1,16 @@
 import type { ConnectionError } from '../../src/http2/frames.ts';
 import type { Output, Session } from '../../src/http2/session.ts';
+import type { Stream, StreamHandler } from '../../src/http2/stream.ts';
 import { flags, frame, frameTypes, type Frame } from './http2.ts';
+
+/** What a session has told of a stream. */
+export interface Recorded extends StreamHandler {
+  /** One character a byte. */
+  body: string;
+  trailers: [string, string][] | undefined;
+  drains: number;
+  isClosed: boolean;
+}
 
 /** The other side of a session without a socket: bytes go in, frames come out, and time stands still. */
 export abstract class Peer {
@@ -45,6 +55,35 @@ export abstract class Peer {
 
   send(...bytes: Buffer[]): void {
     this.session.read(Buffer.concat(bytes), this.now);
+  }
+
+  /** Sends these bytes in pieces, `changes` of them made others; `between` is called behind each piece. */
+  sendMangled(good: readonly Buffer[], changes: number, random: () => number, between: () => void): void {
+    const bytes = Buffer.concat(good);
+    for (let n = 0; n < changes; n += 1) bytes[Math.floor(random() * bytes.length)] = Math.floor(random() * 256);
+    for (let at = 0; at < bytes.length;) {
+      const end = at + 1 + Math.floor(random() * 60);
+      this.send(bytes.subarray(at, end));
+      at = end;
+      between();
+    }
+  }
+
+  protected recorded(stream: () => Stream): Recorded {
+    const one: Recorded = {
+      body: '',
+      trailers: undefined,
+      drains: 0,
+      isClosed: false,
+      data: (piece) => {
+        one.body += piece.toString('latin1');
+        if (this.consumes) stream().consumed(piece.length);
+      },
+      ended: (trailers) => (one.trailers = trailers.map(({ name, value }) => [name, value])),
+      drained: () => (one.drains += 1),
+      closed: () => (one.isClosed = true),
+    };
+    return one;
   }
 
   data(stream: number, bytes: number | string, isComplete = false): void {

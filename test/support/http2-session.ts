@@ -1,19 +1,14 @@
 import { PREFACE } from '../../src/http2/frames.ts';
 import type { HeaderList } from '../../src/http2/header-field.ts';
 import { ServerSession } from '../../src/http2/server-session.ts';
-import type { Stream, StreamHandler } from '../../src/http2/stream.ts';
+import type { Stream } from '../../src/http2/stream.ts';
 import { flags, frame, frameTypes, getHead, headerBlock } from './http2.ts';
-import { Peer } from './http2-peer.ts';
+import { Peer, type Recorded } from './http2-peer.ts';
 
 /** What a server has seen of a stream. */
-export interface Seen extends StreamHandler {
+export interface Seen extends Recorded {
   stream: Stream;
   head: HeaderList;
-  /** One character a byte. */
-  body: string;
-  trailers: [string, string][] | undefined;
-  drains: number;
-  isClosed: boolean;
 }
 
 /** A client of a session that serves. */
@@ -40,21 +35,10 @@ export class SessionPeer extends Peer {
   }
 
   #requested(stream: Stream, head: HeaderList): void {
-    const one: Seen = {
-      stream,
-      head,
-      body: '',
-      trailers: undefined,
-      drains: 0,
-      isClosed: false,
-      data: (piece) => {
-        one.body += piece.toString('latin1');
-        if (this.consumes) stream.consumed(piece.length);
-      },
-      ended: (trailers) => (one.trailers = trailers.map(({ name, value }) => [name, value])),
-      drained: () => (one.drains += 1),
-      closed: () => (one.isClosed = true),
-    };
+    const one: Seen = Object.assign(
+      this.recorded(() => stream),
+      { stream, head },
+    );
     stream.handler = one;
     this.seen.set(stream.id, one);
   }
